@@ -1,0 +1,29 @@
+"""Show values to people, whatever their classes do."""
+
+from __future__ import annotations
+
+import reprlib
+
+__all__ = ["shorten"]
+
+
+def shorten(value: object, limit: int = 200) -> str:
+    """Return the repr of *value*, at most *limit* characters of it, whatever its class does."""
+    try:
+        text = _Brief(limit).repr(value)
+    except Exception:  # noqa: BLE001 - a broken repr must not hide what is being reported
+        text = f"<{type(value).__name__} with a broken repr>"
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+class _Brief(reprlib.Repr):
+    """A repr that stops early, in depth and in width: neither can cost more than it shows."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.maxlevel = 5
+        self.maxtuple = self.maxlist = self.maxdict = self.maxset = self.maxfrozenset = 12
+        self.maxstring = self.maxlong = self.maxother = limit
+
+    def repr_instance(self, x: object, level: int) -> str:  # noqa: ARG002 - reprlib's signature
+        return repr(x)

@@ -1,0 +1,166 @@
+"""
+Every error that statestore raises on purpose.
+
+Each one is a [`StateStoreError`][] and also the built-in exception that it resembles, so code that
+knows nothing of statestore still catches the right thing.
+A message names the thing, the rule and the fix; the same facts are attributes.
+All of them can be pickled.
+"""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+from statestore._text import shorten
+
+__all__ = [
+    "BlockingError",
+    "CallbackLoopError",
+    "ConflictError",
+    "DuplicateKeyError",
+    "LaggedError",
+    "MutableValueError",
+    "StateStoreError",
+    "StoreClosedError",
+    "SubscriptionError",
+    "UnknownKeyError",
+    "WaitTimeoutError",
+]
+
+
+class StateStoreError(Exception):
+    """The base of every error that statestore raises on purpose."""
+
+    def __str__(self) -> str:
+        # KeyError would show the repr of the message.
+        return str(self.args[0]) if self.args else ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A value that cannot be pickled shall not keep the error from getting through.
+        return (type(self), self.args, {name: _portable(v) for name, v in vars(self).items()})
+
+
+class MutableValueError(StateStoreError, TypeError):
+    """
+    The caller offered a value that can be changed in place.
+
+    Attributes:
+        path: Where the offending part sits, such as `config.servers[2].tags`.
+    """
+
+    def __init__(self, message: str, *, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class UnknownKeyError(StateStoreError, KeyError):
+    """The caller asked a store for a key that it does not have."""
+
+
+class DuplicateKeyError(StateStoreError, ValueError):
+    """The caller gave a key a name that is taken."""
+
+
+class ConflictError(StateStoreError, RuntimeError):
+    """
+    A key that a transaction had read was committed by somebody else before it ended.
+
+    Nobody is at fault and nothing was changed: run the transaction again, or let
+    `Store.transact()` do so.
+
+    Attributes:
+        key: The name of the key that moved.
+    """
+
+    def __init__(self, message: str, *, key: str = "") -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class StoreClosedError(StateStoreError, RuntimeError):
+    """The store was closed: its values stay readable, but no longer change."""
+
+
+class WaitTimeoutError(StateStoreError, TimeoutError):
+    """
+    What a wait waited for was not committed before its timeout ran out.
+
+    Attributes:
+        key: The name of the key that was waited on.
+        waited_for: What was waited for, in words.
+        value: The last value that the wait looked at.
+        revision: The revision of that value.
+        timeout: How long the wait was allowed to take, in seconds.
+    """
+
+    def __init__(  # noqa: PLR0913 -- what a wait can tell
+        self,
+        message: str,
+        *,
+        key: str = "",
+        waited_for: str = "",
+        value: object = None,
+        revision: int = 0,
+        timeout: float = 0.0,
+    ) -> None:
+        super().__init__(message)
+        self.key = key
+        self.waited_for = waited_for
+        self.value = value
+        self.revision = revision
+        self.timeout = timeout
+
+
+class LaggedError(StateStoreError, RuntimeError):
+    """
+    A bounded subscription was read too slowly and lost transitions.
+
+    Raised once, at the place of the loss; the next read goes on at the oldest record kept.
+
+    Attributes:
+        missed: How many records were lost.
+        first_revision: The revision of the first one lost.
+        last_revision: The revision of the last one lost.
+        value: The newest value at the time of the error: what to go on from.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        missed: int = 0,
+        first_revision: int = 0,
+        last_revision: int = 0,
+        value: object = None,
+    ) -> None:
+        super().__init__(message)
+        self.missed = missed
+        self.first_revision = first_revision
+        self.last_revision = last_revision
+        self.value = value
+
+
+class SubscriptionError(StateStoreError, RuntimeError):
+    """
+    The caller used a subscription in a way it cannot serve.
+
+    After it was closed, from two tasks or threads at once, on another event loop than its own, or
+    in a forked child process.
+    """
+
+
+class BlockingError(StateStoreError, RuntimeError):
+    """The caller made a blocking call on a thread that is running an event loop."""
+
+
+class CallbackLoopError(StateStoreError, RuntimeError):
+    """Callbacks set each other off without end; the set that would have gone on was refused."""
+
+
+def _portable(value: object) -> object:
+    try:
+        pickle.dumps(value)
+    except Exception:  # noqa: BLE001 -- whatever keeps it from being pickled
+        return shorten(value)
+    return value
