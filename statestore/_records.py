@@ -1,0 +1,151 @@
+"""
+The records that consumers are given: what changed, from what, to what, at which revision.
+
+All of them are frozen, so any number of consumers in any thread can share one.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, Generic, final
+
+import attrs
+from typing_extensions import TypeVar
+
+from statestore._classes import refuse
+
+__all__ = ["ABSENT", "Absent", "CallbackFailure", "Commit", "Snapshot", "Transition"]
+
+T_co = TypeVar("T_co", covariant=True, default=Any)
+
+
+class Absent(enum.Enum):
+    """The type of [`ABSENT`][]."""
+
+    ABSENT = "absent"
+
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+
+# An enum member, so it would pass as a value.
+refuse(
+    Absent, "ABSENT stands for a key that is not there", "use None or an enum member of your own"
+)
+
+ABSENT: Final = Absent.ABSENT
+"""What stands for the value of a key before it was added and after it was removed."""
+
+
+@final
+@attrs.frozen(kw_only=True)
+class Transition(Generic[T_co]):
+    """
+    One change of one key.
+
+    Attributes:
+        key: The name of the key.
+        old: The value before. The same object as *new* in the first record of a subscription that
+            was opened with `initial=True`.
+        new: The value after.
+        revision: The revision of the commit that made the change. It rises from transition to
+            transition, but is not dense: other keys have theirs in between.
+        missed: How many transitions were joined into this one and are not delivered one by one:
+            0, but for a subscription with `overflow="latest"`.
+    """
+
+    key: str
+    old: T_co
+    new: T_co
+    revision: int
+    missed: int = 0
+
+
+@final
+@attrs.frozen(kw_only=True)
+class Commit:
+    """
+    All transitions of one revision.
+
+    Attributes:
+        revision: The revision.
+        transitions: One for each key that changed, in the order in which they were set.
+        missed: How many commits were joined into this one and are not delivered one by one.
+    """
+
+    revision: int
+    transitions: tuple[Transition[Any], ...]
+    missed: int = 0
+
+
+@final
+@attrs.frozen(kw_only=True)
+class CallbackFailure:
+    """
+    An error that came out of a callback: what a store's `on_error` is called with.
+
+    Attributes:
+        key: The name of the key that the callback listens to.
+        revision: The revision whose transition the callback was told of.
+        callback: The callback.
+        error: What it raised.
+    """
+
+    key: str
+    revision: int
+    callback: Callable[..., object]
+    error: BaseException
+
+
+@final
+class Snapshot(Mapping[str, Any]):
+    """
+    The values of a store's keys at one revision, as a read-only mapping.
+
+    Reads take a key's name; names that are valid identifiers are attributes too.
+
+    Thread safety:
+        Immutable.
+    """
+
+    __slots__ = ("_values", "revision")
+
+    _values: dict[str, Any]
+    revision: int
+    """The revision at which all of these values were current together."""
+
+    def __init__(self, values: dict[str, Any], revision: int) -> None:
+        object.__setattr__(self, "_values", values)
+        object.__setattr__(self, "revision", revision)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        msg = f"cannot set {name!r}: a snapshot is what the store was, set the store's key instead"
+        raise AttributeError(msg)
+
+    def __delattr__(self, name: str) -> None:
+        msg = f"cannot delete {name!r}: a snapshot is what the store was"
+        raise AttributeError(msg)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self._values[name]
+        except KeyError:
+            msg = f"the snapshot has no key {name!r}; it has {', '.join(self._values) or 'none'}"
+            raise AttributeError(msg) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Snapshot, (self._values, self.revision))
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in self._values.items())
+        return f"<Snapshot of revision {self.revision}: {values}>"
