@@ -1,0 +1,363 @@
+"""
+Keep one total order of commits, without a lock.
+
+The theory, on which every other module stands:
+
+A **cell** is `[value, revision, next]`: one value of one key, and the link to the value that came
+after it. The cells of a key form a chain that only ever grows at its end. The chain *is* every
+consumer's queue: whoever holds a cell can reach all that came after it, and what nobody holds is
+garbage.
+
+An **entry** is what is appended to the store's order: a commit, a fence (no change: it only makes
+whoever is about to commit look again), or the end. It is a tuple
+`(revision, box, told, slot, before, after, slot, before, after, ...)` and says everything that
+follows from it; *told* are the callbacks to call, or the one that a fence was made for. Its *box*
+is an empty list, and the first entry that is appended to that list is the one that comes next.
+`list.append` is one single operation: of all who append, be it threads or a signal handler that
+interrupts one of them half way, exactly one is first. **That is the commit point.** Who was not
+first looks at the new state and tries again.
+
+All that comes after the commit point (linking the cells, noting the newest one, telling consumers,
+moving `head`) writes only what the entry says. So it can be done twice, by anyone, and late. Who
+finds a box that is not empty does it (`settle`) before going on. Hence:
+
+- Whoever reads or commits does so in a state in which every earlier commit is wholly applied.
+- `head` and a slot's `_cell` are hints: they may lag behind, never point to what is not so; the
+  box and the link tell whether there is more.
+- A thread that is stopped, interrupted, killed by an exception or forked away anywhere in here
+  leaves nothing locked and nothing half done.
+
+User code (`==`, conditions, update functions) runs before the commit point, callbacks and
+predicates long after it, so there is nothing they could block.
+
+Sources: the box is the consensus object of M. Herlihy's universal construction ("Wait-free
+synchronization", 1991), helping comes from there too.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, Protocol, TypeAlias
+
+from statestore._callbacks import Call, CallbackHandle, InlineMailbox
+from statestore._records import ABSENT
+from statestore.errors import StoreClosedError
+
+Cell: TypeAlias = list[Any]
+VALUE: Final = 0
+REVISION: Final = 1
+NEXT: Final = 2
+
+Entry: TypeAlias = tuple[Any, ...]
+Head: TypeAlias = tuple[int, list[Entry]]
+BOX: Final = 1
+TOLD: Final = 2
+LINKS: Final = 3
+
+END: Final[Entry] = ()
+"""What the box of the last entry holds, so that nobody is ever the first to append to it."""
+
+ROUNDS: Final = 32
+"""How often an update may lose against others before it gets the right of way."""
+
+PATIENCE: Final = 0.05
+"""Seconds for which a commit lets one that has the right of way go first."""
+
+
+class Notified(Protocol):
+    """A port: the consumers of one slot in one mailbox."""
+
+    def notify(self) -> None:
+        """Wake the mailbox, so that it looks at the slot. May come from any thread, twice too."""
+
+
+class Fed(Protocol):
+    """A ring: the queue of a bounded subscription, which a setter keeps within its bound."""
+
+    def pull(self) -> None:
+        """Take in what is new."""
+
+
+class Listeners:
+    """
+    Who cares about a slot. The dicts are ordered sets: adding and removing is one operation.
+
+    A port is *armed* under a token of its own. Whoever notifies it removes the token afterwards, so
+    a burst of commits wakes a mailbox once; the mailbox arms the port anew before it looks.
+    """
+
+    __slots__ = ("callbacks", "groups", "ports", "rings")
+
+    def __init__(self) -> None:
+        self.callbacks: dict[CallbackHandle, None] = {}
+        self.groups: dict[object, Group] = {}
+        self.ports: dict[object, Notified] = {}
+        self.rings: dict[Fed, None] = {}
+
+    def notify(self) -> None:
+        """Tell those who look for themselves that there is something new."""
+        if self.rings:
+            for ring in self.rings.copy():
+                ring.pull()
+        if self.ports:
+            for token, port in self.ports.copy().items():
+                port.notify()
+                self.ports.pop(token, None)
+
+
+class Slot:
+    """The place of one key in the order: the newest cell of its chain, and who cares."""
+
+    __slots__ = ("_cell", "_core", "_listeners", "_name")
+
+    def __init__(self, core: Core, name: str, value: object, revision: int = 0) -> None:
+        self._core = core
+        self._name = name
+        self._cell: Cell = [value, revision, None]
+        self._listeners: Listeners | None = None
+
+    def _latest(self) -> Cell:
+        """Give the newest cell, with everything applied that was committed before."""
+        if self._core.head[BOX]:
+            self._core.settle()
+        return self._tail()
+
+    def _tail(self) -> Cell:
+        """Give the newest cell that is linked."""
+        cell = self._cell
+        while (after := cell[NEXT]) is not None:
+            cell = after
+        return cell
+
+
+class Group(Slot):
+    """A slot whose values are the changes of each commit that touches its keys."""
+
+    __slots__ = ()
+
+
+Change: TypeAlias = tuple[Slot, Cell, Any]
+"""A slot, its newest cell, and the value to come after it."""
+
+
+class Turn:
+    """
+    The right of way of an update that lost too often, while it lasts.
+
+    Others that commit let it go first, but for a bounded time: it runs user code, which may wait
+    for just one of them.
+    """
+
+    __slots__ = ("_lock", "_thread")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self._thread = threading.get_ident()
+
+    def give_way(self) -> None:
+        """Wait until the turn is over, but not for long."""
+        if self._thread != threading.get_ident() and self._lock.acquire(timeout=PATIENCE):
+            self._lock.release()
+
+    def end(self) -> None:
+        """Let the others go on."""
+        self._lock.release()
+
+
+class Core:
+    """The order of commits of one store."""
+
+    __slots__ = (
+        "__weakref__",
+        "attention",
+        "closed",
+        "epoch",
+        "everything",
+        "head",
+        "inline",
+        "listeners",
+        "mailboxes",
+        "names",
+        "strict",
+        "title",
+        "turns",
+    )
+
+    def __init__(self, inline: InlineMailbox, title: str, *, strict: bool) -> None:
+        self.inline: InlineMailbox = inline
+        self.title: str = title
+        self.strict: bool = strict
+        # The revision and the box of the newest entry. Nothing else of it: nobody shall keep an
+        # old value for the store's sake.
+        self.head: Head = (0, [])
+        self.closed: bool = False
+        # Raised in a forked child, whose inherited consumers are void.
+        self.epoch: int = 0
+        self.names: dict[str, Slot] = {}
+        self.listeners: dict[Slot, Listeners] = {}
+        # The commits of all keys, linked while somebody follows them.
+        self.everything: Group = Group(self, title, ())
+        # Weak references, by the id of their loop. Only the layer above looks inside.
+        self.mailboxes: dict[int, Any] = {}
+        # Why a set, whatever its key, cannot take the short way: under a token of his own, the
+        # group of somebody who follows all keys; callbacks left to be run. Mostly empty.
+        self.attention: dict[object, Group | None] = {}
+        self.turns: dict[Turn, None] = {}
+
+    def settle(self) -> Head:
+        """Apply whatever is committed and not applied yet; give the newest head."""
+        head = self.head
+        while (box := head[BOX]) and box[0] is not END:
+            entry = box[0]
+            self.apply(entry)
+            head = (entry[0], entry[BOX])
+        return head
+
+    def settle_open(self) -> Head:
+        """
+        Give the newest head, to commit behind it.
+
+        Raises:
+            StoreClosedError: Nothing can come behind it any more.
+        """
+        head = self.settle()
+        if self.closed:
+            msg = f"{self.title} is closed: its values can be read, but not set; make a new one"
+            raise StoreClosedError(msg)
+        return head
+
+    def publish(self, head: Head, changes: Iterable[Change]) -> Entry | None:
+        """
+        Commit *changes* right behind *head*, or return None when something else came first.
+
+        The caller runs the callbacks afterwards.
+        """
+        if self.turns:
+            for turn in self.turns.copy():
+                turn.give_way()
+        entry = self._entry(head[0] + 1, changes)
+        return entry if self._append(head, entry) else None
+
+    def take_turn(self) -> Turn:
+        """Have the right of way from now until `end_turn()`."""
+        turn = Turn()
+        self.turns[turn] = None
+        self.attention[turn] = None
+        return turn
+
+    def end_turn(self, turn: Turn) -> None:
+        """Give the right of way back."""
+        turn.end()
+        self.attention.pop(turn, None)
+        self.turns.pop(turn, None)
+
+    def fence(self, handle: CallbackHandle | None = None) -> int:
+        """
+        Make all who are about to commit look again at who listens; give the revision.
+
+        What was registered before the fence is told of every commit with a higher revision;
+        *handle* knows from then on which that is.
+        """
+        while True:
+            head = self.settle()
+            if self.closed or self._append(head, (head[0], [], handle)):
+                return head[0]
+
+    def end(self) -> None:
+        """Append the end, behind which nothing comes. Repeated, it does nothing."""
+        while not self.closed:
+            head = self.settle()
+            self._append(head, (head[0], [END], None))
+
+    def listen(self, slot: Slot) -> Listeners:
+        """Give the listeners of *slot*, which stay its listeners from now on."""
+        listeners = slot._listeners
+        if listeners is None:
+            listeners = slot._listeners = self.listeners.setdefault(slot, Listeners())
+        return listeners
+
+    def run_callbacks(self) -> None:
+        """Run the callbacks that commits have left to be run."""
+        inline = self.inline
+        if inline:
+            try:
+                inline.run()
+            finally:
+                # Also when an interrupt came out of a callback: all others were told first.
+                if not inline:
+                    self.attention.pop(inline, None)
+
+    def forget_consumers(self) -> None:
+        """Drop every consumer, as a forked child must: their threads and loops are not here."""
+        self.epoch += 1
+        self.mailboxes = {}
+        self.attention = {}
+        self.turns = {}
+        self.inline.reset()
+        for listeners in self.listeners.copy().values():
+            # Closed as well: a commit that is still to be applied may carry them.
+            for handle in listeners.callbacks.copy():
+                handle.close()
+            listeners.groups = {}
+            listeners.ports = {}
+            listeners.rings = {}
+
+    def apply(self, entry: Entry) -> None:
+        """Do what *entry* says. Harmless when repeated or late."""
+        links = entry[LINKS:]
+        for slot, before, after in _by_three(links):
+            before[NEXT] = slot._cell = after
+            if before[VALUE] is ABSENT:
+                self.names[slot._name] = slot
+        told = entry[TOLD]
+        if isinstance(told, CallbackHandle):
+            told._since = entry[0]
+        elif told is not None:
+            self.attention[self.inline] = None
+            self.inline.post(entry)
+        for slot in links[::3]:
+            if slot._listeners is not None:
+                slot._listeners.notify()
+        if entry[BOX] and entry[BOX][0] is END:
+            self.closed = True
+            for listeners in self.listeners.copy().values():
+                listeners.notify()
+        self.head = (entry[0], entry[BOX])
+
+    def _append(self, head: Head, entry: Entry) -> bool:
+        box = head[BOX]
+        box.append(entry)
+        if box[0] is not entry:
+            return False
+        self.apply(entry)
+        return True
+
+    def _entry(self, revision: int, changes: Iterable[Change]) -> Entry:
+        links: list[Any] = []
+        calls: list[Call] = []
+        following = [group for group in self.attention.copy().values() if group is not None]
+        groups: dict[Group, list[Any]] = {group: [] for group in following}
+        for slot, before, value in changes:
+            links += (slot, before, [value, revision, None])
+            listeners = slot._listeners
+            concerned = dict.fromkeys(following)
+            if listeners is not None:
+                calls += [(handle, before[VALUE], value) for handle in listeners.callbacks.copy()]
+                concerned |= dict.fromkeys(listeners.groups.copy().values())
+            for group in concerned:
+                groups.setdefault(group, []).extend((slot, before[VALUE], value))
+        for group, listed in groups.items():
+            links += (group, group._tail(), [tuple(listed), revision, None])
+        return (revision, [], self._told(calls), *links)
+
+    def _told(self, calls: list[Call]) -> tuple[Any, ...] | None:
+        if not calls:
+            return None
+        return (contextvars.copy_context(), tuple(calls), self.inline.next_round(calls[0][0].key))
+
+
+def _by_three(links: Entry) -> Iterator[tuple[Slot, Cell, Cell]]:
+    return zip(links[::3], links[1::3], links[2::3], strict=True)

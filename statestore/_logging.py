@@ -1,0 +1,44 @@
+"""Tell the log what nobody else can be told. The only module that knows structlog."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import structlog
+
+from statestore._records import CallbackFailure
+from statestore._text import shorten
+
+
+def make_reporter(
+    on_error: Callable[[CallbackFailure], object] | None,
+) -> Callable[[CallbackFailure], None]:
+    """Give what reports a failed callback to *on_error*, or else to the log, and never raises."""
+
+    def report(failure: CallbackFailure) -> None:
+        try:
+            on_error(failure) if on_error is not None else _log(failure)
+        except Exception as error:  # noqa: BLE001 -- P6: there is nobody left to tell but the log
+            with contextlib.suppress(Exception):
+                _log(failure, on_error_raised=shorten(error))
+
+    return report
+
+
+def _log(failure: CallbackFailure, **more: str) -> None:
+    structlog.get_logger("statestore").error(
+        "statestore.callback_failed",
+        key=failure.key,
+        revision=failure.revision,
+        callback=shorten(failure.callback),
+        exc_info=failure.error,
+        **more,
+    )
+
+
+def report_loop_failure(loop: object, error: BaseException) -> None:
+    """Log that an event loop which is not closed refused to be woken; its waits are dropped."""
+    structlog.get_logger("statestore").error(
+        "statestore.loop_failed", loop=shorten(loop), exc_info=error
+    )
