@@ -1,0 +1,131 @@
+"""Wait in a thread, by blocking it."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Generic, TypeGuard, TypeVar, cast, overload
+
+from typing_extensions import TypeIs
+
+from statestore._core import VALUE, Cell, Slot
+from statestore._mailbox import Test, ThreadPort, running_loop
+from statestore._matching import ANYTHING, NOT_NONE, EqualTo, Satisfying, UnequalTo
+from statestore._waits import advance, closed_while_waiting, timed_out
+from statestore.errors import BlockingError
+
+S = TypeVar("S")
+T_co = TypeVar("T_co", covariant=True)
+
+
+def refuse_on_loop() -> None:
+    """
+    Refuse to block a thread that is running an event loop.
+
+    Raises:
+        BlockingError: It is.
+    """
+    if running_loop() is not None:
+        msg = (
+            "a blocking call would stop the event loop that this thread is running; "
+            "use the asynchronous twin, or a thread (asyncio.to_thread)"
+        )
+        raise BlockingError(msg)
+
+
+class BlockingWaits(ABC, Generic[T_co]):
+    """The same waits for a thread: they block it, and are refused where an event loop runs."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def _wait(self, test: Test, *, immediate: bool, timeout: float | None) -> Any:
+        """Wait until *test* accepts a value, and return that."""
+
+    def wait_for(
+        self, value: object, *, immediate: bool = True, timeout: float | None = None
+    ) -> T_co:
+        """
+        Block until the value is, or equals, *value*; return the value that did.
+
+        As `Watcher.wait_for()`, but for a thread.
+
+        Raises:
+            BlockingError: This thread is running an event loop.
+            WaitTimeoutError: It was not committed within *timeout* seconds.
+            StoreClosedError: The store was closed.
+        """
+        return cast("T_co", self._wait(EqualTo(value), immediate=immediate, timeout=timeout))
+
+    def wait_for_not(
+        self, value: object, *, immediate: bool = True, timeout: float | None = None
+    ) -> T_co:
+        """Block until the value differs from *value*; return it. Else as `wait_for()`."""
+        test = UnequalTo(value)
+        return cast("T_co", self._wait(test, immediate=immediate, timeout=timeout))
+
+    def wait_for_not_none(
+        self: BlockingWaits[S | None], *, immediate: bool = True, timeout: float | None = None
+    ) -> S:
+        """Block until the value is not None; return it, typed without. Else as `wait_for()`."""
+        return cast("S", self._wait(NOT_NONE, immediate=immediate, timeout=timeout))
+
+    def wait_for_change(self, *, timeout: float | None = None) -> T_co:
+        """Block until the next transition; return the new value. Else as `wait_for()`."""
+        return cast("T_co", self._wait(ANYTHING, immediate=False, timeout=timeout))
+
+    @overload
+    def wait_until(
+        self,
+        predicate: Callable[[Any], TypeIs[S]],
+        *,
+        immediate: bool = True,
+        timeout: float | None = None,
+    ) -> S: ...
+
+    @overload
+    def wait_until(
+        self,
+        predicate: Callable[[Any], TypeGuard[S]],
+        *,
+        immediate: bool = True,
+        timeout: float | None = None,
+    ) -> S: ...
+
+    @overload
+    def wait_until(
+        self,
+        predicate: Callable[[T_co], object],
+        *,
+        immediate: bool = True,
+        timeout: float | None = None,
+    ) -> T_co: ...
+
+    def wait_until(
+        self,
+        predicate: Callable[[Any], object],
+        *,
+        immediate: bool = True,
+        timeout: float | None = None,
+    ) -> Any:
+        """Block until *predicate* holds; return the value it held for. Else as `wait_for()`."""
+        return self._wait(Satisfying(predicate), immediate=immediate, timeout=timeout)
+
+
+def wait_blocking(slot: Slot, cell: Cell, test: Test, seconds: float | None) -> Any:
+    """Block until *test* accepts a value that follows *cell*, and return it."""
+    deadline = None if seconds is None else time.monotonic() + seconds
+    while True:
+        slot._core.settle()
+        # Read before the chain is walked: what was committed before the end is in the chain.
+        ended = slot._core.closed
+        cell, found = advance(cell, test)
+        if found:
+            return cell[VALUE]
+        if ended:
+            raise closed_while_waiting(slot, cell, test)
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            raise timed_out(slot, cell, test, seconds or 0)
+        ThreadPort(slot).park(cell, left)

@@ -1,0 +1,330 @@
+"""
+Where consumers run: on an event loop, or in a thread that blocks.
+
+The only module, beside its subclasses of consumers, that knows asyncio and threads.
+
+A **port** is the meeting point of one slot and one mailbox. It walks the slot's chain of cells on
+the mailbox's side, so its state needs no lock, and a setter only has to say `notify()`.
+
+No wake-up is lost: a setter links the cell *first* and looks for armed ports *then*; a port is
+armed *first* and looks for a linked cell *then*. Both may find the other; one surely does.
+
+No wake-up is repeated: a loop is woken once for all that became dirty since it last looked.
+
+Nothing pins a dead loop: an armed port is held by its slot, a notified one by the loop's own queue,
+and the store knows its mailboxes only weakly. So what waits on a loop that was closed goes with the
+next commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import operator
+import threading
+import weakref
+from collections.abc import Callable
+from enum import Enum
+from functools import partial
+from typing import Any, Final, TypeAlias, final
+
+from statestore._core import NEXT, REVISION, Cell, Core, Slot
+from statestore._logging import report_loop_failure
+
+Test: TypeAlias = Callable[[Any], Any]
+
+UNSET: Final = object()
+
+# Pairs of `==` and `hash` for which equal objects surely hash alike. Targets and values of all
+# other types are compared one by one.
+_CONSISTENT: Final = {(kind.__eq__, kind.__hash__) for kind in (object, int, str, bytes, float)} | {
+    (object.__eq__, Enum.__hash__)
+}
+_LEAVES: Final = frozenset({int, str, bytes, float, bool, type(None)})
+
+
+def is_indexable(value: object) -> bool:
+    """Tell whether whatever equals *value* can be found by its hash."""
+    kind = type(value)
+    return kind in _LEAVES or (kind.__eq__, kind.__hash__) in _CONSISTENT
+
+
+@final
+class Waiter:
+    """One wait that has parked: what it waits for, since when, and what came of it."""
+
+    __slots__ = ("cell", "error", "future", "order", "since", "target", "test")
+
+    def __init__(self, since: Cell, test: Test | None, target: object) -> None:
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.test = test
+        self.target = target if is_indexable(target) else UNSET
+        self.since: int = since[REVISION]
+        self.order = 0
+        self.cell: Cell | None = None
+        self.error: BaseException | None = None
+
+    def wake(self) -> None:
+        """Let the task go on, with what `cell` and `error` say by now."""
+        if not self.future.done():
+            self.future.set_result(None)
+
+
+_order_of = operator.attrgetter("order")
+
+
+@final
+class LoopPort:
+    """The waits of one event loop on one slot."""
+
+    __slots__ = ("_mailbox", "_ports", "_slot", "_targets", "_tests", "_token", "_turn", "seen")
+
+    def __init__(self, slot: Slot, mailbox: LoopMailbox, seen: Cell) -> None:
+        self._slot = slot
+        self._mailbox = mailbox
+        # The last cell that was shown to those who wait.
+        self.seen = seen
+        self._ports = slot._core.listen(slot).ports
+        self._token = object()
+        # Waits for a value that can be found by its hash, and all others; both in order of arrival.
+        self._targets: dict[Any, dict[Waiter, None]] = {}
+        self._tests: dict[Waiter, None] = {}
+        self._turn = 0
+
+    def notify(self) -> None:
+        """Have the loop drain this port soon."""
+        self._mailbox.notify(self)
+
+    def add(self, waiter: Waiter, cell: Cell) -> None:
+        """Register *waiter*, which has itself looked at every cell up to *cell*."""
+        self._turn += 1
+        waiter.order = self._turn
+        if waiter.target is UNSET:
+            self._tests[waiter] = None
+        else:
+            self._targets.setdefault(waiter.target, {})[waiter] = None
+        if self._token not in self._ports:
+            self._ports[self._token] = self
+            if cell[NEXT] is not None or self._slot._core.closed:
+                self.notify()
+
+    def discard(self, waiter: Waiter) -> None:
+        """Forget *waiter*, if it is still there; with the last one goes the port."""
+        self._forget(waiter)
+        if not self._tests and not self._targets:
+            self._ports.pop(self._token, None)
+            self._mailbox.discard(self._slot, self)
+
+    def drain(self) -> None:
+        """Show every new transition to those who wait, and wake those whose wait is over."""
+        if self._tests or self._targets:
+            # A new token: a setter that is still notifying this port removes the old one.
+            self._ports.pop(self._token, None)
+            self._token = object()
+            self._ports[self._token] = self
+        core = self._slot._core
+        core.settle()
+        # Read before the chain is walked: what was committed before the end is in the chain.
+        ended = core.closed
+        while (cell := self.seen[NEXT]) is not None:
+            self._show(cell)
+            # Afterwards: an exception that cuts it short has the cell shown once more.
+            self.seen = cell
+        if ended:
+            for waiter in [*self._tests, *(w for same in self._targets.values() for w in same)]:
+                waiter.wake()
+
+    def expire(self, waiter: Waiter) -> None:
+        """End *waiter*, whose time is up, unless what it waits for was committed before."""
+        self.drain()
+        waiter.wake()
+
+    def _show(self, cell: Cell) -> None:
+        value, revision, _ = cell
+        found = self._find(value, revision) if self._targets else []
+        for waiter in list(self._tests):
+            if waiter.since < revision and _accepts(waiter, value):
+                found.append(waiter)
+        found.sort(key=_order_of)
+        for waiter in found:
+            waiter.cell = cell
+            waiter.wake()
+            self._forget(waiter)
+
+    def _find(self, value: object, revision: int) -> list[Waiter]:
+        """Give those who wait for the very value, found by its hash."""
+        if is_indexable(value):
+            found = [w for w in self._targets.get(value, ()) if w.since < revision]
+        else:
+            every = [w for same in self._targets.values() for w in same]
+            found = [w for w in every if w.since < revision and _accepts(w, value)]
+        return found
+
+    def _forget(self, waiter: Waiter) -> None:
+        if waiter.target is UNSET:
+            self._tests.pop(waiter, None)
+            return
+        same = self._targets.get(waiter.target)
+        if same is not None:
+            same.pop(waiter, None)
+            if not same:
+                del self._targets[waiter.target]
+
+
+def _accepts(waiter: Waiter, value: object) -> bool:
+    """Ask the user's test; what it raises ends this wait alone."""
+    try:
+        return waiter.test is None or bool(waiter.test(value))
+    except BaseException as error:  # noqa: BLE001 -- the wait raises it, whatever it is
+        waiter.error = error
+        return True
+
+
+@final
+class Bell:
+    """
+    One parked task that looks itself at what is new: a port without a place in the chain.
+
+    For who shall keep nothing of the chain alive while the loop is busy.
+    """
+
+    __slots__ = ("_mailbox", "_waiter")
+
+    def __init__(self, mailbox: LoopMailbox, waiter: Waiter) -> None:
+        self._mailbox = mailbox
+        self._waiter = waiter
+
+    def notify(self) -> None:
+        """Have the loop wake the task soon."""
+        self._mailbox.notify(self)
+
+    def drain(self) -> None:
+        """Wake the task."""
+        self._waiter.wake()
+
+
+@final
+class LoopMailbox:
+    """All ports of one store on one event loop, which share one wake-up."""
+
+    __slots__ = ("__weakref__", "_dirty", "_is_scheduled", "_loop", "_ports")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._ports: dict[Slot, LoopPort] = {}
+        self._dirty: dict[LoopPort | Bell, None] = {}
+        self._is_scheduled = False
+
+    def is_of(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Tell whether this is the mailbox of *loop*, not of one that had the same id before."""
+        return self._loop is loop
+
+    def port(self, slot: Slot, cell: Cell) -> LoopPort:
+        """Give the port for *slot*; a new one starts at *cell*."""
+        port = self._ports.get(slot)
+        if port is None:
+            port = self._ports[slot] = LoopPort(slot, self, cell)
+        return port
+
+    def discard(self, slot: Slot, port: LoopPort) -> None:
+        """Forget *port*, on which nobody waits."""
+        if self._ports.get(slot) is port:
+            del self._ports[slot]
+
+    def notify(self, port: LoopPort | Bell) -> None:
+        """Have *port* drained soon. From any thread; fails for nobody, be the loop dead."""
+        self._dirty[port] = None
+        if not self._is_scheduled:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        self._is_scheduled = True
+        try:
+            _call_soon(self._loop, self._drain)
+        except RuntimeError:
+            # The loop is closed, or the interpreter is going down: nobody waits there any more.
+            self._is_scheduled = False
+        except MemoryError:
+            # The loop is not to blame: the next operation tells it once more.
+            self._is_scheduled = False
+            raise
+        except Exception as error:  # noqa: BLE001 -- a broken loop is no concern of the setter
+            self._is_scheduled = False
+            report_loop_failure(self._loop, error)
+        except BaseException:
+            # An interrupt may have come before the loop took the call. A second one does no harm,
+            # and if another interrupt comes before that one, the next operation makes a third.
+            self._is_scheduled = False
+            self._loop.call_soon_threadsafe(self._drain)
+            raise
+
+    def _drain(self) -> None:
+        self._is_scheduled = False
+        for port in self._dirty.copy():
+            del self._dirty[port]
+            try:
+                port.drain()
+            except BaseException:
+                self.notify(port)
+                raise
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    # Only inside a task of the loop is it sure to look at its queue again before it sleeps. A
+    # signal handler runs in the loop's thread as well, but maybe while the loop is asleep.
+    if running_loop() is loop and asyncio.current_task() is not None:
+        loop.call_soon(callback)
+    else:
+        loop.call_soon_threadsafe(callback)
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Give the event loop that this thread is running, if any."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def loop_mailbox(core: Core, loop: asyncio.AbstractEventLoop) -> LoopMailbox:
+    """Give the mailbox of *core* on the running *loop*, made when it is first needed."""
+    reference: weakref.ref[LoopMailbox] | None = core.mailboxes.get(id(loop))
+    mailbox = None if reference is None else reference()
+    if mailbox is None or not mailbox.is_of(loop):
+        mailbox = LoopMailbox(loop)
+        # `pop` is called with the dead reference, which serves as its default.
+        forget = partial(core.mailboxes.pop, id(loop))
+        core.mailboxes[id(loop)] = weakref.ref(mailbox, forget)
+    return mailbox
+
+
+@final
+class ThreadPort:
+    """One blocked thread, which looks at the slot itself when it is woken."""
+
+    __slots__ = ("_gate", "_slot")
+
+    def __init__(self, slot: Slot) -> None:
+        self._slot = slot
+        # A lock is the one primitive that a signal handler can open while its own thread waits.
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def notify(self) -> None:
+        """Wake the thread."""
+        with contextlib.suppress(RuntimeError):
+            # Raised when it is open already.
+            self._gate.release()
+
+    def park(self, cell: Cell, seconds: float | None) -> None:
+        """Block until something follows *cell*, the store ends, or *seconds* have passed."""
+        core = self._slot._core
+        ports = core.listen(self._slot).ports
+        token = object()
+        try:
+            ports[token] = self
+            if cell[NEXT] is None and not core.closed:
+                limit = -1 if seconds is None else min(seconds, threading.TIMEOUT_MAX)
+                self._gate.acquire(timeout=limit)
+        finally:
+            ports.pop(token, None)

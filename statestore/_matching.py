@@ -1,0 +1,116 @@
+"""What a wait waits for: tests of a value that say in words what they want."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Final, final
+
+from statestore._text import shorten
+
+
+@final
+class EqualTo:
+    """The test of `wait_for()`: the very object, or one that equals it."""
+
+    __slots__ = ("target",)
+
+    def __init__(self, target: object) -> None:
+        self.target = target
+
+    def __call__(self, value: object) -> bool:
+        return value is self.target or bool(value == self.target)
+
+    def __str__(self) -> str:
+        return f"become {shorten(self.target)}"
+
+
+@final
+class UnequalTo:
+    """The test of `wait_for_not()`."""
+
+    __slots__ = ("target",)
+
+    def __init__(self, target: object) -> None:
+        self.target = target
+
+    def __call__(self, value: object) -> bool:
+        return value is not self.target and bool(value != self.target)
+
+    def __str__(self) -> str:
+        return f"become other than {shorten(self.target)}"
+
+
+@final
+class Satisfying:
+    """The test of `wait_until()`."""
+
+    __slots__ = ("_predicate",)
+
+    def __init__(self, predicate: Callable[[Any], object]) -> None:
+        refuse_async(predicate, "a predicate")
+        self._predicate = predicate
+
+    def __call__(self, value: object) -> bool:
+        return bool(self._predicate(value))
+
+    def __str__(self) -> str:
+        return f"satisfy {name_of(self._predicate)}"
+
+
+@final
+class Anything:
+    """The test of `wait_for_change()`."""
+
+    __slots__ = ()
+
+    def __call__(self, _value: object) -> bool:
+        return True
+
+    def __str__(self) -> str:
+        return "change"
+
+
+@final
+class NotNone:
+    """The test of `wait_for_not_none()`."""
+
+    __slots__ = ()
+
+    def __call__(self, value: object) -> bool:
+        return value is not None
+
+    def __str__(self) -> str:
+        return "become other than None"
+
+
+ANYTHING: Final = Anything()
+NOT_NONE: Final = NotNone()
+
+
+def name_of(function: Callable[..., object]) -> str:
+    """Name a function for people: a lambda by the line it stands in."""
+    name = getattr(function, "__qualname__", None)
+    code = getattr(function, "__code__", None)
+    if code is not None and name is not None and name.endswith("<lambda>"):
+        return f"the lambda at {code.co_filename}:{code.co_firstlineno}"
+    return name if isinstance(name, str) else shorten(function)
+
+
+def refuse_async(function: object, what: str) -> None:
+    """
+    Refuse a coroutine function where its result is needed at once.
+
+    Raises:
+        TypeError: *function* is none that can be called, or an asynchronous one.
+    """
+    if not callable(function):
+        msg = f"{what} must be callable, not {shorten(function)}"
+        raise TypeError(msg)
+    call = getattr(type(function), "__call__", None)  # noqa: B004 -- whether it is asynchronous
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call):
+        msg = (
+            f"{what} must be a plain function, {name_of(function)} is asynchronous; "
+            "wait in a task and call it there"
+        )
+        raise TypeError(msg)

@@ -1,0 +1,294 @@
+"""
+Wait on an event loop for something to become so.
+
+A wait looks at the newest cell, then at whatever is linked behind it, and parks on the last one. So
+there is no gap between looking and registering: both happen at the same cell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Generic, TypeGuard, TypeVar, cast, overload
+
+from typing_extensions import TypeIs
+
+from statestore._core import NEXT, REVISION, VALUE, Cell, Slot
+from statestore._mailbox import UNSET, Bell, Test, Waiter, loop_mailbox
+from statestore._matching import ANYTHING, NOT_NONE, EqualTo, Satisfying, UnequalTo
+from statestore._text import shorten
+from statestore.errors import StoreClosedError, WaitTimeoutError
+
+S = TypeVar("S")
+T_co = TypeVar("T_co", covariant=True)
+
+
+def check_timeout(timeout: float | None) -> float | None:
+    """
+    Give the number of seconds to wait, None for ever.
+
+    Raises:
+        TypeError: *timeout* is not a number.
+        ValueError: It is not a number that says how long.
+    """
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        msg = f"timeout must be a number of seconds or None, not {shorten(timeout)}"
+        raise TypeError(msg)
+    if timeout != timeout:  # noqa: PLR0124 -- isnan() fails for an int that no float can hold
+        msg = "timeout is NaN, which is no length of time; use None to wait for ever"
+        raise ValueError(msg)
+    if timeout > sys.float_info.max:
+        return None
+    return float(max(timeout, 0))
+
+
+def timed_out(slot: Slot, cell: Cell, test: object, timeout: float) -> WaitTimeoutError:
+    """Make the error of a wait that looked at *cell* last."""
+    return WaitTimeoutError(
+        f"{slot._name} did not {test} within {timeout:g} s; "
+        f"it is {shorten(cell[VALUE])} since revision {cell[REVISION]}",
+        key=slot._name,
+        waited_for=str(test),
+        value=cell[VALUE],
+        revision=cell[REVISION],
+        timeout=timeout,
+    )
+
+
+def closed_while_waiting(slot: Slot, cell: Cell, test: object) -> StoreClosedError:
+    """Make the error of a wait that nothing can fulfil any more."""
+    return StoreClosedError(
+        f"{slot._core.title} was closed before {slot._name} did {test}; "
+        f"it is {shorten(cell[VALUE])} since revision {cell[REVISION]}"
+    )
+
+
+def advance(cell: Cell, test: Test) -> tuple[Cell, bool]:
+    """Look at what follows *cell* until *test* accepts it; give the last cell looked at."""
+    while (after := cell[NEXT]) is not None:
+        cell = after
+        if test(cell[VALUE]):
+            return cell, True
+    return cell, False
+
+
+class Waits(ABC, Generic[T_co]):
+    """The waits that a watcher and a subscription have in common."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    async def _wait(self, test: Test, *, immediate: bool, timeout: float | None) -> Any:
+        """Wait until *test* accepts a value, and return that."""
+
+    async def wait_for(
+        self, value: object, *, immediate: bool = True, timeout: float | None = None
+    ) -> T_co:
+        """
+        Wait until the value is, or equals (`==`), *value*; return the value that did.
+
+        Args:
+            value: What to wait for.
+            immediate: Whether the current value counts. If not, the wait needs a transition to
+                *value*, be it away from it and back.
+            timeout: Seconds to wait at most; 0 or less only looks. None waits for ever.
+
+        Raises:
+            WaitTimeoutError: It was not committed in time. What was committed before the deadline
+                is found, however late this task gets to run.
+            StoreClosedError: The store was closed.
+            TypeError, ValueError: *timeout* is no number of seconds.
+
+        Cancellation:
+            Leaves no trace: nothing is consumed, the waiter is gone.
+
+        Cost:
+            A set finds those who wait for its value by hash, and touches no others, as long as
+            *value* is a number, a string, bytes, an enum member or an object that is only equal to
+            itself. Other values are compared one by one.
+        """
+        return cast("T_co", await self._wait(EqualTo(value), immediate=immediate, timeout=timeout))
+
+    async def wait_for_not(
+        self, value: object, *, immediate: bool = True, timeout: float | None = None
+    ) -> T_co:
+        """
+        Wait until the value differs (`!=`) from *value*; return the value that did.
+
+        Else as `wait_for()`.
+        """
+        test = UnequalTo(value)
+        return cast("T_co", await self._wait(test, immediate=immediate, timeout=timeout))
+
+    async def wait_for_not_none(
+        self: Waits[S | None], *, immediate: bool = True, timeout: float | None = None
+    ) -> S:
+        """
+        Wait until the value is not None; return it, typed without the None.
+
+        Else as `wait_for()`.
+        """
+        return cast("S", await self._wait(NOT_NONE, immediate=immediate, timeout=timeout))
+
+    async def wait_for_change(self, *, timeout: float | None = None) -> T_co:
+        """
+        Wait for the next transition, whatever it is; return the new value.
+
+        Else as `wait_for()`.
+        """
+        return cast("T_co", await self._wait(ANYTHING, immediate=False, timeout=timeout))
+
+    @overload
+    async def wait_until(
+        self,
+        predicate: Callable[[Any], TypeIs[S]],
+        *,
+        immediate: bool = True,
+        timeout: float | None = None,
+    ) -> S: ...
+
+    @overload
+    async def wait_until(
+        self,
+        predicate: Callable[[Any], TypeGuard[S]],
+        *,
+        immediate: bool = True,
+        timeout: float | None = None,
+    ) -> S: ...
+
+    @overload
+    async def wait_until(
+        self,
+        predicate: Callable[[T_co], object],
+        *,
+        immediate: bool = True,
+        timeout: float | None = None,
+    ) -> T_co: ...
+
+    async def wait_until(
+        self,
+        predicate: Callable[[Any], object],
+        *,
+        immediate: bool = True,
+        timeout: float | None = None,
+    ) -> Any:
+        """
+        Wait until *predicate* holds; return the value that it held for.
+
+        The watcher may have moved on by the time you read the result.
+        A predicate that is a `TypeIs` or `TypeGuard` narrows the type of the result.
+
+        Args:
+            predicate: Called once with each value, in order, on this side of the store: it may be
+                slow or raise without harm to any other. It must be a plain function.
+            immediate: As in `wait_for()`.
+            timeout: As in `wait_for()`.
+
+        Raises:
+            Exception: What *predicate* raised, as it is.
+            WaitTimeoutError: As in `wait_for()`.
+            StoreClosedError: As in `wait_for()`.
+            TypeError: *predicate* is asynchronous.
+
+        Cancellation:
+            As in `wait_for()`.
+        """
+        return await self._wait(Satisfying(predicate), immediate=immediate, timeout=timeout)
+
+
+def look(slot: Slot, cell: Cell, test: Test) -> tuple[Cell, bool]:
+    """
+    Look at what follows *cell*, as `advance()`.
+
+    Raises:
+        StoreClosedError: *test* accepted none of it, and nothing can come any more.
+    """
+    # Read before the chain is walked: what was committed before the end is in the chain.
+    ended = slot._core.closed
+    cell, found = advance(cell, test)
+    if ended and not found:
+        raise closed_while_waiting(slot, cell, test)
+    return cell, found
+
+
+async def wait(slot: Slot, test: Test, *, immediate: bool, timeout: float | None) -> Any:
+    """
+    Wait until *test* accepts a value of *slot*, and return it.
+
+    Raises:
+        WaitTimeoutError: *timeout* seconds have passed.
+        StoreClosedError: The store was closed.
+    """
+    seconds = check_timeout(timeout)
+    cell = slot._latest()
+    found = immediate and bool(test(cell[VALUE]))
+    if not found:
+        cell, found = look(slot, cell, test)
+    if not found and (seconds is None or seconds > 0):
+        target = test.target if isinstance(test, EqualTo) else UNSET
+        waiter = Waiter(cell, None if test is ANYTHING else test, target)
+        parked = park(slot, cell, waiter, seconds)
+        # No frame that sleeps may hold a cell: it would keep all that follows.
+        del cell
+        cell = await parked
+        if waiter.error is not None:
+            try:
+                raise waiter.error
+            finally:
+                # The traceback holds this frame; the frame shall not hold the error.
+                waiter.error = None
+        if waiter.cell is not None:
+            return waiter.cell[VALUE]
+        # Neither a match nor an error: the time is up, or the store closed. Either may be followed
+        # by more before this task gets to run.
+        cell, found = look(slot, cell, test)
+    if found:
+        return cell[VALUE]
+    raise timed_out(slot, cell, test, seconds or 0.0)
+
+
+async def doze(
+    slot: Slot, is_fed: Callable[[], object], waiter: Waiter, seconds: float | None
+) -> None:
+    """Sleep until *waiter* is woken by whatever comes, and hold nothing of the chain meanwhile."""
+    loop = asyncio.get_running_loop()
+    ports = slot._core.listen(slot).ports
+    token = object()
+    timer = None
+    try:
+        ports[token] = Bell(loop_mailbox(slot._core, loop), waiter)
+        # Looked at once more: from now on a setter finds the bell.
+        if not is_fed() and not slot._core.closed:
+            if seconds is not None:
+                timer = loop.call_at(loop.time() + seconds, waiter.wake)
+            await waiter.future
+    finally:
+        ports.pop(token, None)
+        if timer is not None:
+            timer.cancel()
+
+
+async def park(slot: Slot, cell: Cell, waiter: Waiter, seconds: float | None) -> Cell:
+    """
+    Sleep until *waiter*, which has looked at every cell up to *cell*, is woken.
+
+    Gives the last cell that was looked at on its behalf.
+    """
+    loop = asyncio.get_running_loop()
+    port = loop_mailbox(slot._core, loop).port(slot, cell)
+    timer = None
+    try:
+        port.add(waiter, cell)
+        del cell
+        if seconds is not None:
+            timer = loop.call_at(loop.time() + seconds, port.expire, waiter)
+        await waiter.future
+        return port.seen
+    finally:
+        port.discard(waiter)
+        if timer is not None:
+            timer.cancel()
