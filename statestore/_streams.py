@@ -1,0 +1,428 @@
+"""
+What a subscription gives, decided without waiting, and how a task or a thread sleeps until more.
+
+`Stream` knows the queue, the place and the end; its two subclasses know how to sleep.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
+
+from statestore._blocking import refuse_on_loop
+from statestore._closing import Closable
+from statestore._core import REVISION, VALUE, Cell, Slot
+from statestore._mailbox import UNSET, Test, ThreadPort, Waiter, running_loop
+from statestore._queues import ChainQueue, Item, Lag, NewestQueue, Ring
+from statestore._waits import (
+    check_timeout,
+    closed_while_waiting,
+    doze,
+    park,
+    timed_out,
+)
+from statestore.errors import LaggedError, StoreClosedError, SubscriptionError
+
+T_co = TypeVar("T_co", covariant=True)
+R_co = TypeVar("R_co", covariant=True)
+
+Queue: TypeAlias = ChainQueue | NewestQueue | Ring
+
+YIELD_EVERY: Final = 64
+"""After how many records taken in a row a task lets the loop see to others."""
+
+
+class Stream(Closable, ABC, Generic[R_co]):
+    """A queue of records, and what happens at its end. Knows nothing of waiting."""
+
+    _warns = True
+
+    __slots__ = (
+        "__weakref__",
+        "_at",
+        "_closed",
+        "_epoch",
+        "_first",
+        "_in_use",
+        "_parked",
+        "_queue",
+        "_release",
+        "_slot",
+    )
+
+    def __init__(
+        self,
+        slot: Slot,
+        cell: Cell,
+        queue: Queue,
+        *,
+        initial: bool = False,
+        release: Callable[[], object] | None = None,
+    ) -> None:
+        self._release = release
+        self._slot = slot
+        self._queue = queue
+        value, revision, _ = cell
+        # The value and revision at which this subscription stands.
+        self._at: tuple[Any, int] = (value, revision)
+        self._first = Item(value, value, revision, 0) if initial else None
+        self._epoch = slot._core.epoch
+        self._in_use = False
+        self._parked: Waiter | ThreadPort | None = None
+        self._opened()
+        self._closed = False
+        # Last: an exception that cuts the opening short leaves nothing that setters would feed.
+        if isinstance(queue, Ring):
+            queue.open()
+
+    def _opened(self) -> None:
+        """Note what a subclass has to note at the opening."""
+
+    @abstractmethod
+    def _record(self, item: Item) -> R_co:
+        """Make the record that is delivered."""
+
+    @abstractmethod
+    def _wake(self) -> None:
+        """Let the parked reader see that the subscription was closed."""
+
+    def _value(self) -> Any:
+        """Give the value to which the records taken so far have led."""
+        return self._at[VALUE]
+
+    def _newest(self) -> Any:
+        """Give the newest value, to go on from after a loss."""
+        return self._slot._latest()[VALUE]
+
+    @property
+    def pending(self) -> int:
+        """
+        How many records are waiting to be taken.
+
+        Cost:
+            Linear in the answer for a subscription without a bound.
+        """
+        self._refuse_inherited()
+        self._slot._latest()
+        return len(self._queue) + (self._first is not None)
+
+    def get_nowait(self) -> R_co:
+        """
+        Take the next record if there is one.
+
+        Sees everything that was committed before the call, in this tick too.
+
+        Raises:
+            asyncio.QueueEmpty: There is none now.
+            LaggedError: Records were lost before the next one.
+            StoreClosedError: There is none, and the store is closed.
+            SubscriptionError: The subscription is closed, or was opened before a fork.
+        """
+        ended = self._is_ended()
+        item = self._take()
+        if item is not None:
+            return self._record(item)
+        if self._closed:
+            raise self._closed_error()
+        if ended:
+            msg = f"{self._slot._core.title} is closed, and everything before that was delivered"
+            raise StoreClosedError(msg)
+        raise asyncio.QueueEmpty
+
+    def close(self) -> None:
+        """
+        End the subscription: what it still held is gone. A second call does nothing.
+
+        Thread safety:
+            May be called from anywhere; a reader that is parked goes on as at the end.
+        """
+        if not self._closed:
+            # First, and may be repeated: an exception may cut this short.
+            if self._release is not None:
+                self._release()
+            self._queue.close()
+            self._closed = True
+            # Nothing is ever linked to this cell, so there is nothing to take or to hold.
+            self._queue = ChainQueue([None, self._at[REVISION], None])
+            self._first = None
+            self._wake()
+
+    def __del__(self) -> None:
+        # An exception may have cut the opening short.
+        if not getattr(self, "_closed", True):
+            core = self._slot._core
+            message = f"{self!r} was never closed; use it in a `with` block, or call close()"
+            self.close()
+            if self._warns and not core.closed and self._epoch == core.epoch:
+                warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
+
+    def __bool__(self) -> bool:
+        msg = "a subscription is neither true nor false; did you mean its `pending`?"
+        raise TypeError(msg)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        return f"<{state} {type(self).__name__} of {self._slot._name!r}>"
+
+    def _is_ended(self) -> bool:
+        # To be read before a take: what was committed before the end is then in the queue.
+        self._refuse_inherited()
+        self._slot._core.settle()
+        return self._closed or self._slot._core.closed
+
+    def _take(self) -> Item | None:
+        item = self._first
+        if item is not None:
+            self._first = None
+            return item
+        taken = self._queue.take()
+        if isinstance(taken, Lag):
+            raise self._lagged(taken)
+        if taken is not None:
+            self._at = (taken.new, taken.revision)
+        return taken
+
+    def _lagged(self, lag: Lag) -> LaggedError:
+        for following in self._queue:
+            self._at = (following.old, lag.last_revision)
+            break
+        msg = (
+            f"the subscription to {self._slot._name} lost {lag.missed} of its records, "
+            f"revisions {lag.first_revision} to {lag.last_revision}, for want of reading; "
+            "read faster, give it a larger maxlen, or use overflow='latest'"
+        )
+        return LaggedError(msg, **lag._asdict(), value=self._newest())
+
+    def _begin(self) -> None:
+        """Refuse whoever reads while another one does."""
+        self._refuse_inherited()
+        if self._in_use:
+            msg = (
+                f"{self!r} is being read elsewhere; each task or thread needs a subscription of "
+                "its own"
+            )
+            raise SubscriptionError(msg)
+
+    def _refuse_inherited(self) -> None:
+        if self._epoch != self._slot._core.epoch:
+            msg = f"{self!r} was opened before this process was forked; open one in the child"
+            raise SubscriptionError(msg)
+
+    def _is_before(self, last: int | None) -> bool:
+        """Tell whether to take more: after its deadline, a wait takes what came before, no more."""
+        return last is None or self._at[REVISION] < last
+
+    def _closed_error(self) -> SubscriptionError:
+        return SubscriptionError(f"{self!r} gives nothing any more; open a new one")
+
+    def _end_of_wait(self, test: Test) -> Exception:
+        if self._closed:
+            return self._closed_error()
+        return closed_while_waiting(self._slot, [self._value(), self._at[REVISION], None], test)
+
+    def _timeout(self, test: Test, seconds: float) -> Exception:
+        return timed_out(self._slot, [self._value(), self._at[REVISION], None], test, seconds)
+
+
+class AsyncStream(Stream[R_co]):
+    """A stream that a task reads."""
+
+    __slots__ = ("_in_a_row", "_loop")
+
+    _in_a_row: int
+    _loop: asyncio.AbstractEventLoop | None
+
+    def _opened(self) -> None:
+        self._in_a_row = 0
+        # Opened where no loop runs, it belongs to the one on which it is first read.
+        self._loop = running_loop()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> R_co:
+        """
+        Give the next record.
+
+        Raises:
+            LaggedError: Records were lost before it; go on reading to get it.
+            SubscriptionError: Another task is reading, or this is another loop.
+
+        Cancellation:
+            Takes nothing: the record is the next one still.
+        """
+        self._begin()
+        try:
+            self._in_a_row += 1
+            if self._in_a_row > YIELD_EVERY:
+                await self._pause()
+            item = self._take()
+            while item is None:
+                ended = self._is_ended()
+                item = self._take()
+                if item is None:
+                    if ended:
+                        raise StopAsyncIteration
+                    self._in_a_row = 0
+                    await self._sleep(None)
+            return self._record(item)
+        finally:
+            self._in_use = False
+
+    def _begin(self) -> None:
+        super()._begin()
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None:
+                msg = f"{self!r} belongs to another event loop; open one on the loop that reads it"
+                raise SubscriptionError(msg)
+            self._loop = loop
+        self._in_use = True
+
+    async def _scan(self, test: Test, *, immediate: bool, timeout: float | None) -> Any:
+        """Take records until *test* accepts what they lead to, and give that."""
+        seconds = check_timeout(timeout)
+        self._begin()
+        try:
+            # The opening record is no transition; what it tells is looked at here.
+            self._first = None
+            if immediate and not self._closed and test(value := self._value()):
+                return value
+            return await self._scan_on(test, seconds)
+        finally:
+            self._in_use = False
+
+    async def _scan_on(self, test: Test, seconds: float | None) -> Any:
+        loop = asyncio.get_running_loop()
+        deadline = math.inf if seconds is None else loop.time() + seconds
+        last = None
+        while True:
+            self._in_a_row += 1
+            if self._in_a_row > YIELD_EVERY:
+                await self._pause()
+            ended = self._is_ended()
+            left = deadline - loop.time()
+            if left <= 0 and last is None:
+                last = self._slot._latest()[REVISION]
+            if self._is_before(last) and self._take() is not None:
+                if test(value := self._value()):
+                    return value
+            elif ended:
+                raise self._end_of_wait(test)
+            elif last is not None:
+                self._in_a_row = 0
+                raise self._timeout(test, seconds or 0)
+            else:
+                self._in_a_row = 0
+                await self._sleep(None if seconds is None else left)
+
+    async def _pause(self) -> None:
+        """Let the loop see to others after many records in a row."""
+        self._in_a_row = 0
+        await asyncio.sleep(0)
+
+    async def _sleep(self, seconds: float | None) -> None:
+        queue = self._queue
+        self._parked = waiter = Waiter(queue.cell, None, UNSET)
+        try:
+            # Looked at once more: from now on `close()` wakes the reader.
+            if not self._closed:
+                if isinstance(queue, ChainQueue):
+                    await park(self._slot, queue.cell, waiter, seconds)
+                else:
+                    await doze(self._slot, queue.__len__, waiter, seconds)
+        finally:
+            self._parked = None
+
+    def _wake(self) -> None:
+        waiter = self._parked
+        if isinstance(waiter, Waiter) and self._loop is not None:
+            # Raised by a loop that is closed, where nobody reads any more.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(waiter.wake)
+
+
+class BlockingStream(Stream[R_co]):
+    """A stream that a thread reads."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> R_co:
+        """
+        Give the next record.
+
+        Raises:
+            BlockingError: This thread is running an event loop.
+            LaggedError: Records were lost before it; go on reading to get it.
+            SubscriptionError: Another thread is reading.
+        """
+        self._begin()
+        try:
+            while True:
+                ended = self._is_ended()
+                item = self._take()
+                if item is not None:
+                    return self._record(item)
+                if ended:
+                    raise StopIteration
+                self._sleep(None)
+        finally:
+            self._in_use = False
+
+    def _begin(self) -> None:
+        refuse_on_loop()
+        super()._begin()
+        self._in_use = True
+
+    def _scan(self, test: Test, *, immediate: bool, timeout: float | None) -> Any:
+        """Take records until *test* accepts what they lead to, and give that."""
+        seconds = check_timeout(timeout)
+        self._begin()
+        try:
+            # The opening record is no transition; what it tells is looked at here.
+            self._first = None
+            if immediate and not self._closed and test(value := self._value()):
+                return value
+            return self._scan_on(test, seconds)
+        finally:
+            self._in_use = False
+
+    def _scan_on(self, test: Test, seconds: float | None) -> Any:
+        deadline = math.inf if seconds is None else time.monotonic() + seconds
+        last = None
+        while True:
+            ended = self._is_ended()
+            left = deadline - time.monotonic()
+            if left <= 0 and last is None:
+                last = self._slot._latest()[REVISION]
+            if self._is_before(last) and self._take() is not None:
+                if test(value := self._value()):
+                    return value
+            elif ended:
+                raise self._end_of_wait(test)
+            elif last is not None:
+                raise self._timeout(test, seconds or 0)
+            else:
+                self._sleep(None if seconds is None else left)
+
+    def _sleep(self, seconds: float | None) -> None:
+        self._parked = port = ThreadPort(self._slot)
+        try:
+            if not self._closed:
+                port.park(self._queue.cell, seconds)
+        finally:
+            self._parked = None
+
+    def _wake(self) -> None:
+        port = self._parked
+        if isinstance(port, ThreadPort):
+            port.notify()
