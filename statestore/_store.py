@@ -1,0 +1,375 @@
+"""Hold the keys of a program's state in one place, with one order of commits."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast, overload
+
+from statestore._callbacks import InlineMailbox
+from statestore._closing import Closable
+from statestore._commits import (
+    BlockingCommitSubscription,
+    CommitSubscription,
+    follow,
+    look,
+)
+from statestore._core import ROUNDS, Core, Slot
+from statestore._fork import adopt
+from statestore._keys import Key
+from statestore._logging import make_reporter
+from statestore._matching import refuse_async
+from statestore._queues import Overflow
+from statestore._records import ABSENT, CallbackFailure, Snapshot
+from statestore._text import shorten
+from statestore._transaction import Transaction
+from statestore._values import check_immutable
+from statestore._watcher import ValueWatcher
+from statestore.errors import ConflictError, DuplicateKeyError, UnknownKeyError
+
+T = TypeVar("T")
+
+
+class Store(Closable):
+    """
+    The state of a program: typed keys, each a watcher, in one order of commits.
+
+        class App(Store):
+            conn = Key(Conn.DISCONNECTED)
+            inflight = Key(0)
+
+        app = App()
+        app.inflight.value = 1
+        await app.conn.wait_for(Conn.CLOSED)
+
+    `App.conn` is the [`Key`][], `app.conn` its watcher; `app[App.conn]` and `app["conn"]` are the
+    same watcher. A store is a read-only mapping of names to watchers: `in`, `len()`, iteration over
+    the names in order, `get()`.
+
+    Args:
+        on_error: Called with a [`CallbackFailure`][] when a callback raises; by default that is
+            logged through structlog.
+
+    Thread safety:
+        All of it may be used from any thread, callback, signal handler or finalizer. A store
+        belongs to no event loop. A forked child has the same values and no consumers.
+    """
+
+    _keys: ClassVar[dict[str, Key[Any]]] = {}
+    # Also those that a subclass declared anew: they stand for the key of their name.
+    _declared: ClassVar[frozenset[Key[Any]]] = frozenset()
+    _core: Core
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        found: list[tuple[str, Key[Any]]] = [
+            (name, vars(base)[name])
+            for base in reversed(cls.__mro__)
+            for name, thing in vars(base).items()
+            if isinstance(thing, Key)
+        ]
+        for name, key in found:
+            if hasattr(Store, name) or name in Store.__annotations__:
+                msg = (
+                    f"{cls.__name__}.{name}: a key may not bear the name of a Store method; "
+                    "choose another name"
+                )
+                raise DuplicateKeyError(msg)
+            if key.name != name:
+                msg = (
+                    f"{cls.__name__}.{name} is the key {key.name!r} once more; "
+                    "declare a Key of its own"
+                )
+                raise DuplicateKeyError(msg)
+        cls._keys = dict(found)
+        cls._declared = frozenset(key for _, key in found)
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
+        # Here and not in __init__, which a subclass may forget to call.
+        store = super().__new__(cls)
+        inline = InlineMailbox(make_reporter(None))
+        core = Core(inline, cls.__name__, strict=True)
+        object.__setattr__(store, "_core", core)
+        for name, key in cls._keys.items():
+            watcher = ValueWatcher[Any]._in_store(core, name, key.default)
+            core.names[name] = watcher
+            object.__setattr__(store, name, watcher)
+        adopt(core)
+        return store
+
+    def __init__(self, *, on_error: Callable[[CallbackFailure], object] | None = None) -> None:
+        self._core.inline.report_to(make_reporter(on_error))
+
+    def add(self, name: str, value: T) -> ValueWatcher[T]:
+        """
+        Add a key at run time; give its watcher.
+
+        A commit of its own, with [`ABSENT`][] as the old value. Declared keys are typed and have
+        attributes: prefer them for what is known before.
+
+        Raises:
+            DuplicateKeyError: The name is taken, by a key or a method of the store.
+            MutableValueError: *value* can be changed in place.
+            StoreClosedError: The store is closed.
+            TypeError: *name* is not a plain string.
+        """
+        if type(name) is not str:
+            msg = f"the name of a key must be a str, not {shorten(name)}"
+            raise TypeError(msg)
+        check_immutable(value, name)
+        core = self._core
+        while True:
+            head = core.settle_open()
+            if name in core.names or hasattr(type(self), name):
+                msg = f"{core.title} has {name!r} already; choose another name"
+                raise DuplicateKeyError(msg)
+            watcher: ValueWatcher[T] = ValueWatcher[T]._in_store(core, name, ABSENT)
+            if core.publish(head, ((watcher, watcher._cell, value),)) is not None:
+                core.run_callbacks()
+                return watcher
+
+    @property
+    def revision(self) -> int:
+        """The revision of the last commit; 0 if there was none."""
+        return int(self._core.settle()[0])
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the store was closed."""
+        self._core.settle()
+        return self._core.closed
+
+    @property
+    def blocking(self) -> BlockingStore:
+        """Subscriptions to commits for a thread that blocks."""
+        return BlockingStore(self._core, self._slots)
+
+    def transaction(self) -> Transaction:
+        """
+        Change several keys in one commit.
+
+            with app.transaction() as tx:
+                tx[app.conn] = Conn.CLOSING
+                tx[app.inflight] = tx[app.inflight] - 1
+
+        Commits when the block is left, and undoes everything if an exception leaves it.
+
+        Raises (when the block is left):
+            ConflictError: A key that the block had read was committed meanwhile by anyone else.
+            StoreClosedError: The store is closed.
+        """
+        return Transaction(self._core, self._resolve)
+
+    def transact(self, function: Callable[[Transaction], T]) -> T:
+        """
+        Run *function* in a transaction, again if it conflicts; return what it returned.
+
+        Args:
+            function: Called with the [`Transaction`][]; it may be called several times, so it
+                should do nothing but read and write keys.
+
+        Raises:
+            Exception: What *function* raised; nothing is changed then.
+        """
+        refuse_async(function, "a transaction function")
+        turn = None
+        try:
+            for rounds in itertools.count():
+                if rounds == ROUNDS:
+                    turn = self._core.take_turn()
+                transaction = self.transaction()
+                try:
+                    with transaction as tx:
+                        result = function(tx)
+                except ConflictError:
+                    # It may be another one's, from inside of *function*.
+                    if not transaction.has_conflicted:
+                        raise
+                else:
+                    return result
+            raise AssertionError  # pragma: no cover -- count() has no end
+        finally:
+            if turn is not None:
+                self._core.end_turn(turn)
+
+    def snapshot(self) -> Snapshot:
+        """
+        Give the values of all keys at one revision.
+
+        Cost:
+            Linear in the number of keys. Holds nobody up.
+        """
+        return look(self._core, self._core.names.copy)
+
+    def subscribe(
+        self,
+        *keys: Key[Any] | ValueWatcher[Any],
+        maxlen: int | None = None,
+        overflow: Overflow = "raise",
+    ) -> CommitSubscription:
+        """
+        Open one queue of the commits from now on, over all keys or over *keys*.
+
+        Args:
+            keys: The keys to follow. A commit that touches none of them is left out, and so are
+                its transitions of other keys.
+            maxlen: As in `Watcher.subscribe()`.
+            overflow: As in `Watcher.subscribe()`; what is joined is one commit with at most one
+                transition a key.
+        """
+        return follow(CommitSubscription, self._core, self._slots(keys), maxlen, overflow)
+
+    def close(self) -> None:
+        """
+        End the store: a second call does nothing.
+
+        Every wait ends with [`StoreClosedError`][], subscriptions end after what they hold, and
+        nothing can be set any more. Values stay readable.
+        """
+        self._core.end()
+        self._core.run_callbacks()
+
+    @overload
+    def __getitem__(self, key: Key[T]) -> ValueWatcher[T]: ...
+
+    @overload
+    def __getitem__(self, key: str) -> ValueWatcher[Any]: ...
+
+    def __getitem__(self, key: Key[Any] | str) -> ValueWatcher[Any]:
+        return self._resolve(key)
+
+    @overload
+    def get(self, key: Key[T]) -> ValueWatcher[T] | None: ...
+
+    @overload
+    def get(self, key: str) -> ValueWatcher[Any] | None: ...
+
+    def get(self, key: Key[Any] | str) -> ValueWatcher[Any] | None:
+        """Give the watcher of *key*, or None if the store has no such key."""
+        return self._resolve(key) if key in self else None
+
+    def __contains__(self, key: object) -> bool:
+        self._core.settle()
+        if isinstance(key, Key):
+            return key in self._declared
+        return type(key) is str and key in self._core.names
+
+    def __iter__(self) -> Iterator[str]:
+        self._core.settle()
+        return iter(self._core.names.copy())
+
+    def __len__(self) -> int:
+        self._core.settle()
+        return len(self._core.names)
+
+    def __bool__(self) -> bool:
+        return True
+
+    if TYPE_CHECKING:
+        # Hidden, as a type checker would take any misspelt key for an attribute then.
+        ...
+    else:
+
+        def __setattr__(self, name: str, value: object) -> None:
+            if name in self._core.names:
+                where = f".{name}" if name in self._keys else f"[{name!r}]"
+                msg = f"{name!r} is a key: set {self._core.title}{where}.value instead"
+                raise AttributeError(msg)
+            if not name.startswith("_") and not _is_declared(type(self), name):
+                near = difflib.get_close_matches(name, self._core.names, n=1, cutoff=0.75)
+                if near:
+                    msg = (
+                        f"{self._core.title} has no {name!r}; did you mean {near[0]}.value? "
+                        "If not, annotate the attribute in the class"
+                    )
+                    raise AttributeError(msg)
+            object.__setattr__(self, name, value)
+
+        def __delattr__(self, name: str) -> None:
+            if name in self._core.names:
+                msg = f"{name!r} is a key of {self._core.title}, which cannot be deleted"
+                raise AttributeError(msg)
+            object.__delattr__(self, name)
+
+        def __getattr__(self, name: str) -> Any:
+            # Only called for what is not there.
+            core: Core | None = self.__dict__.get("_core")
+            names: Iterable[str] = core.names if core is not None else ()
+            if name in names:
+                hint = f"; it was added at run time: use store[{name!r}]"
+            else:
+                hint = _did_you_mean(name, names)
+            msg = f"{type(self).__name__} has no attribute {name!r}{hint}"
+            raise AttributeError(msg)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed, " if self.is_closed else ""
+        return f"<{type(self).__name__} of {len(self)} keys, {state}revision {self.revision}>"
+
+    def _slots(self, keys: Iterable[Key[Any] | ValueWatcher[Any]]) -> tuple[Slot, ...]:
+        return tuple(dict.fromkeys(self._resolve(key) for key in keys))
+
+    def _resolve(self, key: object) -> ValueWatcher[Any]:
+        """Give the watcher that *key* stands for in this store."""
+        core = self._core
+        if isinstance(key, ValueWatcher):
+            owner = key._core
+            if owner is core:
+                return key  # pyright: ignore[reportUnknownVariableType] -- mypy sees Any here
+            msg = f"{key.name!r} is a watcher of {owner.title}, another store than this one"
+            raise UnknownKeyError(msg)
+        if isinstance(key, Key):
+            if key in self:
+                return cast("ValueWatcher[Any]", core.names[key.name])
+            msg = f"{key!r} was declared in another store than {core.title}"
+        elif isinstance(key, str):
+            if key in self:
+                return cast("ValueWatcher[Any]", core.names[key])
+            msg = f"{core.title} has no key {key!r}{_did_you_mean(key, core.names)}"
+        else:
+            msg = f"a key of {core.title} is a Key, a watcher or a name, not {shorten(key)}"
+            raise TypeError(msg)
+        raise UnknownKeyError(msg)
+
+
+def _is_declared(cls: type, name: str) -> bool:
+    return hasattr(cls, name) or any(
+        name in vars(c).get("__annotations__", ()) for c in cls.__mro__
+    )
+
+
+def _did_you_mean(name: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+class BlockingStore:
+    """The blocking side of a store, from `Store.blocking`."""
+
+    __slots__ = ("_core", "_slots")
+
+    def __init__(self, core: Core, slots: Callable[[Iterable[Any]], tuple[Slot, ...]]) -> None:
+        self._core = core
+        self._slots = slots
+
+    def subscribe(
+        self,
+        *keys: Key[Any] | ValueWatcher[Any],
+        maxlen: int | None = None,
+        overflow: Overflow = "raise",
+    ) -> BlockingCommitSubscription:
+        """Open one queue of commits for a thread, as `Store.subscribe()`."""
+        return follow(BlockingCommitSubscription, self._core, self._slots(keys), maxlen, overflow)
