@@ -1,0 +1,1 @@
+"""Interruptions, schedules and real threads."""
