@@ -16,9 +16,12 @@ from statestore._core import (
     REVISION,
     ROUNDS,
     VALUE,
+    Change,
     Core,
     Entry,
+    Head,
     Listeners,
+    Slot,
 )
 
 if TYPE_CHECKING:
@@ -41,6 +44,22 @@ class CountingPort:
     def notify(self) -> None:
         """Count."""
         self.notified += 1
+
+
+class Overtaken(Core):
+    """An order in which somebody else commits right after a head was found, once."""
+
+    __slots__ = ("overtakes",)
+
+    overtakes: list[Change]
+
+    def settle(self) -> Head:
+        """Find the newest head, and have it overtaken."""
+        head = super().settle()
+        changes, self.overtakes = self.overtakes, []
+        if changes:
+            assert self.publish(head, changes) is not None
+        return head
 
 
 def commit_by_hand(core: Core, *changes: tuple[Any, Any]) -> Entry:
@@ -296,6 +315,17 @@ class TestFence:
         app._core.fence()
 
         assert None is app._core.publish(head, [(app.left, app.left._tail(), 1)])
+
+    def test_overtaken_by_a_commit_it_comes_behind_it(self) -> None:
+        """A fence that found its head before another commit looks again, and is of its revision."""
+        state = ValueWatcher(0)
+        core = Overtaken(state._core.inline, "overtaken", strict=False)
+        slot = Slot(core, "slot", 0)
+        core.overtakes = [(slot, slot._tail(), 1)]
+
+        assert 1 == core.fence()
+        assert 1 == core.settle()[0]
+        assert 1 == slot._latest()[VALUE]
 
     def test_after_the_end_it_gives_the_last_revision(self) -> None:
         """A fence behind the end returns at once."""

@@ -229,6 +229,7 @@ def test_a_loss_that_was_noted_is_not_counted_again() -> None:
     """Cut short between noting a loss and dropping the item, the ring only drops it."""
     state = ValueWatcher(0)
     ring = Ring(state, state._latest(), 2)
+    ring.open()
     state.value = 1
     state.value = 2
     cell = ring.cell
