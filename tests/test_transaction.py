@@ -23,6 +23,7 @@ from statestore import (
     UnknownKeyError,
     ValueWatcher,
 )
+from statestore._core import Core, Head
 
 
 class App(Store):
@@ -96,6 +97,24 @@ class TestReads:
             tx[App.left] = 1
 
         assert (1, 5) == (app.left.value, app.right.value)
+
+    def test_overtaken_by_a_commit_look_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A commit that comes between looking and noting is seen whole, not torn."""
+        app = App()
+        settle = Core.settle
+        overtakes = [1]
+
+        def settle_and_be_overtaken(core: Core) -> Head:
+            head = settle(core)
+            if overtakes:
+                value = overtakes.pop()
+                with app.transaction() as other:
+                    other[App.left] = other[App.right] = value
+            return head
+
+        with app.transaction() as tx:
+            monkeypatch.setattr(Core, "settle", settle_and_be_overtaken)
+            assert (1, 1) == (tx[App.left], tx[App.right])
 
     def test_make_no_revision(self) -> None:
         """A transaction that only reads commits nothing."""
