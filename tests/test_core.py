@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from statestore import ABSENT, Key, Store, StoreClosedError, ValueWatcher
+from statestore._callbacks import CallbackHandle
 from statestore._core import (
     BOX,
     END,
@@ -237,6 +238,20 @@ class TestApply:
             assert [1, 2, 4] == [bounded.get_nowait().new for _ in range(3)]
             assert [1, 2, 4] == told
 
+    def test_late_and_cut_short_it_hides_nothing(self) -> None:
+        """A thread that stopped right after noting its old cell once more hides no newer value."""
+        app = App()
+        late = behind(app._core, lambda: app.left.set(1))
+        app.left.value = 2
+        app.left._cell = late[-1]
+
+        assert (2, 2) == (app.left.value, app.left.revision)
+        assert {"left": 2, "right": 0} == dict(app.snapshot())
+        app.left._cell = late[-1]
+        made = app.left.set(3)
+        assert made is not None
+        assert (2, 3, 3) == (made.old, made.new, made.revision)
+
     def test_late_it_does_not_undo_a_key(self) -> None:
         """The commit that added a key, applied late, leaves its newer value alone."""
         app = App()
@@ -326,6 +341,26 @@ class TestFence:
         assert 1 == core.fence()
         assert 1 == core.settle()[0]
         assert 1 == slot._latest()[VALUE]
+
+    def test_divides_what_a_callback_is_told_of(self) -> None:
+        """A commit that found a callback before its fence does not tell it; those after it do."""
+        app = App()
+        told: list[int] = []
+        handle = CallbackHandle(
+            "left",
+            told.append,
+            lambda _old, new: told.append(new),
+            app._core.listen(app.left).callbacks,
+        )
+        handle._registered[handle] = None
+        app.left.value = 1
+        before = commit_by_hand(app._core, (app.left, 2))
+        app._core.fence(handle)
+        app._core.inline.post(before)
+        app.left.value = 3
+
+        assert [3] == told
+        handle.close()
 
     def test_after_the_end_it_gives_the_last_revision(self) -> None:
         """A fence behind the end returns at once."""

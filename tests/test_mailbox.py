@@ -244,6 +244,82 @@ def test_a_commit_during_a_drain_is_seen() -> None:
         assert 2 == count.result()
 
 
+class SettingLoop(StepLoop):
+    """A loop on which something happens whenever a future is made: between looking and parking."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        super().__init__()
+        self._act = act
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """Make it, and let another thread act."""
+        in_thread(self._act)
+        return super().create_future()
+
+
+def test_a_commit_between_looking_and_parking_is_seen() -> None:
+    """A setter that found no port yet is found by the wait that then arms it (P027)."""
+    app = App()
+    with SettingLoop(lambda: app.state.set("goal")) as loop:
+        task = loop.create_task(app.state.wait_for("goal"))
+        loop.settle()
+
+        assert "goal" == task.result()
+
+
+def test_a_wait_is_asked_once_about_each_value() -> None:
+    """P061: a wait that begins while older transitions wait for the loop is not told of them."""
+    app = App()
+    asked: list[str] = []
+
+    def is_goal(value: str) -> bool:
+        asked.append(value)
+        return value == "goal"
+
+    with StepLoop() as loop:
+        early = loop.create_task(app.state.wait_for("never"))
+        loop.settle()
+        late = loop.create_task(app.state.wait_until(is_goal))
+        change = loop.create_task(app.state.wait_for_change())
+        # The loop is woken for the early one, but the late ones run first, and look themselves.
+        app.state.value = "away"
+        loop.settle()
+        assert ["away"] == asked
+        assert not change.done()
+        app.state.value = "goal"
+        loop.settle()
+
+        assert ["away", "goal"] == asked
+        assert ("goal", "goal") == (late.result(), change.result())
+        assert not early.done()
+
+
+def test_waits_of_all_kinds_end_in_the_order_of_their_registration() -> None:
+    """P099: those found by hash do not overtake those that are asked one by one."""
+    app = App()
+    ended: list[int] = []
+
+    async def wait(number: int, waiting: Awaitable[str]) -> None:
+        await waiting
+        ended.append(number)
+
+    with StepLoop() as loop:
+        waits: list[Awaitable[str]] = [
+            app.state.wait_until(lambda value: value == "goal"),
+            app.state.wait_for("goal"),
+            app.state.wait_for_change(),
+            app.state.wait_for("goal"),
+            app.state.wait_for_not("start"),
+        ]
+        for number, waiting in enumerate(waits):
+            loop.create_task(wait(number, waiting))
+        loop.settle()
+        app.state.value = "goal"
+        loop.settle()
+
+        assert [0, 1, 2, 3, 4] == ended
+
+
 # Loops that are closed, broken or gone
 
 

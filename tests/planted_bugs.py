@@ -1,0 +1,386 @@
+"""
+Plant bugs in the package, one at a time, and see that the tests find each of them.
+
+    python tests/planted_bugs.py [--jobs N] [NAME ...]
+
+A test that stays green with the code broken shows nothing. Each bug below breaks one promise in one
+place of a copy of the package; the tests named beside it must then fail, or get stuck. What is
+planted is what a hand could have written, and most of it has stood in some store.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, NamedTuple
+
+ROOT: Final = Path(__file__).parent.parent
+
+PATIENCE: Final = 300
+"""Seconds after which a run of tests counts as stuck."""
+
+
+class Bug(NamedTuple):
+    """One line or a few of a module, what they become, and the tests that must notice."""
+
+    name: str
+    module: str
+    right: str
+    wrong: str
+    tests: tuple[str, ...]
+
+
+BUGS: Final = (
+    # One order, and everybody in it: promises P1 and P4.
+    Bug(
+        "every commit wins",
+        "_core",
+        "        if box[0] is not entry:\n            return False\n",
+        "",
+        ("test_core.py",),
+    ),
+    Bug(
+        "the short way of a set believes that it won",
+        "_watcher",
+        "                if box[0] is entry:\n",
+        "                if True:\n",
+        ("races/test_schedules.py::test_the_short_way_of_a_set_loses_nothing",),
+    ),
+    Bug(
+        "the short way ignores who follows all keys",
+        "_watcher",
+        "            or core.attention\n",
+        "",
+        ("test_commits.py",),
+    ),
+    Bug(
+        "only the first of several entries is applied",
+        "_core",
+        "        while (box := head[BOX]) and box[0] is not END:\n            entry = box[0]",
+        "        if (box := head[BOX]) and box[0] is not END:\n            entry = box[0]",
+        ("test_core.py",),
+    ),
+    Bug(
+        "a fence is not appended",
+        "_core",
+        "if self.closed or self._append(head, (head[0], [], handle)):",
+        "if handle is None or self._append(head, (head[0], [], handle)):",
+        ("test_core.py",),
+    ),
+    Bug(
+        "a late repetition sets a value back",
+        "_watcher",
+        "        while (after := cell[NEXT]) is not None:\n"
+        "            cell = after\n"
+        "        return cast",
+        "        return cast",
+        ("test_core.py",),
+    ),
+    Bug(
+        "an update does not look whether its value was replaced",
+        "_watcher",
+        "                while self._tail() is cell:\n",
+        "                while True:\n",
+        ("test_watcher.py", "test_core.py"),
+    ),
+    # No gap: promises P2 and P3.
+    Bug(
+        "a wait looks, then registers behind what came meanwhile",
+        "_waits",
+        "    if not found:\n        cell, found = look(slot, cell, test)\n    if not found and",
+        "    if not found:\n        cell = slot._latest()\n    if not found and",
+        ("test_waits.py", "test_hostile.py"),
+    ),
+    Bug(
+        "arming a port does not look for what was linked before",
+        "_mailbox",
+        "            if cell[NEXT] is not None or self._slot._core.closed:\n"
+        "                self.notify()\n",
+        "",
+        ("test_mailbox.py",),
+    ),
+    Bug(
+        "a blocked thread parks without looking once more",
+        "_mailbox",
+        "if cell[NEXT] is None and not core.closed:",
+        "if True:",
+        ("races/test_schedules.py::test_no_wake_up_of_a_blocked_thread_is_lost",),
+    ),
+    Bug(
+        "a port is shown its chain before it is armed",
+        "_mailbox",
+        "            self._ports.pop(self._token, None)\n"
+        "            self._token = object()\n"
+        "            self._ports[self._token] = self\n",
+        "            pass\n",
+        ("test_mailbox.py",),
+    ),
+    Bug(
+        "a wait is told of what it has seen itself",
+        "_mailbox",
+        "if waiter.since < revision and _accepts(waiter, value):",
+        "if _accepts(waiter, value):",
+        ("test_mailbox.py",),
+    ),
+    # Callbacks: promises P6 and P7.
+    Bug(
+        "a repeated entry calls its callbacks again",
+        "_callbacks",
+        "        if entry[0] > told:\n",
+        "        if True:\n",
+        ("test_core.py", "test_callbacks.py"),
+    ),
+    Bug(
+        "callbacks nest",
+        "_callbacks",
+        "        while self and not self._right:\n"
+        "            token = object()\n"
+        "            right = self._right\n",
+        "        while self:\n            token = object()\n            right = self._right = []\n",
+        ("test_callbacks.py",),
+    ),
+    Bug(
+        "a callback hears of what came before it",
+        "_callbacks",
+        "if handle._closed or since is None or since >= revision:",
+        "if handle._closed:",
+        ("test_core.py",),
+    ),
+    Bug(
+        "a closed callback is called",
+        "_callbacks",
+        "if handle._closed or since is None or since >= revision:",
+        "if since is None or since >= revision:",
+        ("test_callbacks.py",),
+    ),
+    Bug(
+        "a callback's error reaches the setter",
+        "_callbacks",
+        "                except BaseException as error:"
+        "  # noqa: BLE001 -- P6: never thrown at the setter\n"
+        "                    self._fail(handle, revision, error)\n",
+        "                except BaseException:\n                    raise\n",
+        ("test_callbacks.py",),
+    ),
+    Bug(
+        "callbacks run in the context of whoever runs them",
+        "_callbacks",
+        "context.run(handle._function, old, new)",
+        "handle._function(old, new)",
+        ("test_callbacks.py",),
+    ),
+    # Waits leave no trace: promise P8.
+    Bug(
+        "a wait forgets its timer",
+        "_waits",
+        "        port.discard(waiter)\n        if timer is not None:\n            timer.cancel()\n",
+        "        port.discard(waiter)\n",
+        ("test_waits.py", "test_memory.py"),
+    ),
+    Bug(
+        "a wait that ended stays registered",
+        "_waits",
+        "        port.discard(waiter)\n",
+        "",
+        ("test_waits.py",),
+    ),
+    Bug(
+        "what came before the deadline is lost to it",
+        "_mailbox",
+        "        self.drain()\n        waiter.wake()\n\n    def _show",
+        "        waiter.wake()\n\n    def _show",
+        ("test_mailbox.py",),
+    ),
+    Bug(
+        "waits end out of their order",
+        "_mailbox",
+        "        found.sort(key=_order_of)\n",
+        "",
+        ("test_mailbox.py",),
+    ),
+    Bug(
+        "a loop is woken from another thread as from its own",
+        "_mailbox",
+        "    if running_loop() is loop and asyncio.current_task() is not None:\n",
+        "    if True:\n",
+        ("test_mailbox.py",),
+    ),
+    # Bounded memory, honest loss: promise P9.
+    Bug(
+        "a loss is counted twice",
+        "_queues",
+        "            elif lag.last_revision < lost:\n",
+        "            else:\n",
+        ("test_queues.py",),
+    ),
+    Bug(
+        "a bounded queue keeps one too many",
+        "_queues",
+        "        if len(self._items) > self._maxlen:\n",
+        "        if len(self._items) > self._maxlen + 1:\n",
+        ("test_queues.py",),
+    ),
+    Bug(
+        "a joined record does not tell how many it stands for",
+        "_queues",
+        "Item(last.old, new, item.revision, last.missed + 1)",
+        "Item(last.old, new, item.revision, last.missed)",
+        ("test_queues.py",),
+    ),
+    Bug(
+        "a cancelled read has taken its record",
+        "_streams",
+        "                    self._in_a_row = 0\n"
+        "                    await self._sleep(None)\n"
+        "            return",
+        "                    self._in_a_row = 0\n                    await self._sleep(None)\n"
+        "                    item = self._take()\n                    await asyncio.sleep(0)\n"
+        "            return",
+        ("test_subscription.py", "test_tick_sweep.py"),
+    ),
+    Bug(
+        "the end is looked at after the queue",
+        "_streams",
+        "                ended = self._is_ended()\n                item = self._take()\n"
+        "                if item is not None:\n",
+        "                item = self._take()\n                ended = self._is_ended()\n"
+        "                if item is not None:\n",
+        ("races/test_schedules.py::test_closing_wakes_a_blocked_reader",),
+    ),
+    # Transactions and snapshots: promise P4.
+    Bug(
+        "a transaction commits over what it has read",
+        "_transaction",
+        "            head = core.settle_open()\n            self._check()\n",
+        "            head = core.settle_open()\n",
+        ("test_transaction.py",),
+    ),
+    Bug(
+        "a transaction reads without looking back",
+        "_transaction",
+        "            self._cells[slot] = slot._tail()\n            self._check()\n",
+        "            self._cells[slot] = slot._tail()\n",
+        ("test_transaction.py",),
+    ),
+    Bug(
+        "a snapshot keeps what came while it was taken",
+        "_commits",
+        "Snapshot(_rewind(values, _later(first, revision)), revision)",
+        "Snapshot(values, revision)",
+        ("test_commits.py",),
+    ),
+    # Values: promises P10 and P11.
+    Bug(
+        "equal values of two types are the same",
+        "_values",
+        "(type(old) is type(new) and (new == old) is True)",
+        "((new == old) is True)",
+        ("test_values.py",),
+    ),
+    Bug(
+        "the short way of a set takes equal values of two types for the same",
+        "_watcher",
+        "(type(old) is kind and (new == old) is True)",
+        "((new == old) is True)",
+        ("test_watcher.py",),
+    ),
+    Bug(
+        "a cycle is walked for ever, or passed",
+        "_values",
+        "        if id(part) in self.active:\n",
+        "        if False:\n",
+        ("test_values.py",),
+    ),
+    Bug(
+        "a part seen before hides how deep it is",
+        "_values",
+        "if len(self.trail) + max(height, 1) > MAX_DEPTH:",
+        "if len(self.trail) + 1 > MAX_DEPTH:",
+        ("test_values.py",),
+    ),
+    # Anywhere, and to the end: promises P12 and P13.
+    Bug(
+        "a forked child keeps its parent's consumers",
+        "_fork",
+        "        core.forget_consumers()\n",
+        "        pass\n",
+        ("test_fork.py",),
+    ),
+    Bug(
+        "closing wakes nobody",
+        "_core",
+        "            for listeners in self.listeners.copy().values():\n"
+        "                listeners.notify()\n"
+        "        self.head",
+        "            pass\n        self.head",
+        ("test_core.py", "test_waits.py"),
+    ),
+    Bug(
+        "a set after the end is made",
+        "_core",
+        "        if self.closed:\n            msg =",
+        "        if False:\n            msg =",
+        ("test_store.py",),
+    ),
+)
+
+
+def plant(bug: Bug, root: Path) -> None:
+    """Make a copy of the project in *root* that has *bug*."""
+    shutil.copytree(
+        ROOT / "statestore", root / "statestore", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    for name in ("tests", "docs", "pyproject.toml"):
+        (root / name).symlink_to(ROOT / name)
+    module = root / "statestore" / f"{bug.module}.py"
+    source = module.read_text(encoding="utf-8")
+    module.write_text(source.replace(bug.right, bug.wrong), encoding="utf-8")
+
+
+def is_found(bug: Bug) -> bool:
+    """Tell whether the tests of *bug* fail, or get stuck, when it is planted."""
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory)
+        plant(bug, root)
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+        command += [f"--override-ini=faulthandler_timeout={PATIENCE / 10}"]
+        command += [f"tests/{test}" for test in bug.tests]
+        try:
+            done = subprocess.run(  # noqa: S603 -- our own tests
+                command,
+                cwd=root,
+                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(root)},
+                capture_output=True,
+                timeout=PATIENCE,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return True
+    # 1 says that tests failed, less than 0 that they crashed; with any other they did not run.
+    return done.returncode == 1 or done.returncode < 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Plant all bugs, or those that are named; succeed if every one of them is found."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").strip().splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=2, help="how many to plant at a time")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="parts of names; all without")
+    options = parser.parse_args(arguments)
+    chosen = [b for b in BUGS if not options.names or any(n in b.name for n in options.names)]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        found = list(pool.map(is_found, chosen))
+    for bug, was_found in zip(chosen, found, strict=True):
+        print(f"{'found' if was_found else 'MISSED':<8}{bug.name}")
+    print(f"{len(chosen)} bugs planted: {sum(found)} found, {len(found) - sum(found)} missed")
+    return 0 if all(found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
