@@ -27,6 +27,9 @@ PATIENCE: Final = 300
 """Seconds after which a run of tests counts as stuck."""
 
 
+SCHEDULES: Final = "races/test_schedules.py"
+
+
 class Bug(NamedTuple):
     """One line or a few of a module, what they become, and the tests that must notice."""
 
@@ -51,7 +54,7 @@ BUGS: Final = (
         "_watcher",
         "                if box[0] is entry:\n",
         "                if True:\n",
-        ("races/test_schedules.py::test_the_short_way_of_a_set_loses_nothing",),
+        (f"{SCHEDULES}::test_the_short_way_of_a_set_loses_nothing",),
     ),
     Bug(
         "the short way ignores who follows all keys",
@@ -111,7 +114,7 @@ BUGS: Final = (
         "_mailbox",
         "if cell[NEXT] is None and not core.closed:",
         "if True:",
-        ("races/test_schedules.py::test_no_wake_up_of_a_blocked_thread_is_lost",),
+        (f"{SCHEDULES}::test_no_wake_up_of_a_blocked_thread_is_lost",),
     ),
     Bug(
         "a port is shown its chain before it is armed",
@@ -252,7 +255,7 @@ BUGS: Final = (
         "                if item is not None:\n",
         "                item = self._take()\n                ended = self._is_ended()\n"
         "                if item is not None:\n",
-        ("races/test_schedules.py::test_closing_wakes_a_blocked_reader",),
+        (f"{SCHEDULES}::test_closing_wakes_a_blocked_reader",),
     ),
     # Transactions and snapshots: promise P4.
     Bug(
@@ -344,6 +347,11 @@ def plant(bug: Bug, root: Path) -> None:
     module.write_text(source.replace(bug.right, bug.wrong), encoding="utf-8")
 
 
+def is_out_of_reach(bug: Bug) -> bool:
+    """Tell whether only schedules show *bug*, which this Python cannot explore."""
+    return sys.version_info < (3, 12) and all(SCHEDULES in test for test in bug.tests)
+
+
 def is_found(bug: Bug) -> bool:
     """Tell whether the tests of *bug* fail, or get stuck, when it is planted."""
     with tempfile.TemporaryDirectory() as directory:
@@ -374,11 +382,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="parts of names; all without")
     options = parser.parse_args(arguments)
     chosen = [b for b in BUGS if not options.names or any(n in b.name for n in options.names)]
+    planted = [bug for bug in chosen if not is_out_of_reach(bug)]
     with ThreadPoolExecutor(options.jobs) as pool:
-        found = list(pool.map(is_found, chosen))
-    for bug, was_found in zip(chosen, found, strict=True):
+        found = list(pool.map(is_found, planted))
+    for bug, was_found in zip(planted, found, strict=True):
         print(f"{'found' if was_found else 'MISSED':<8}{bug.name}")
-    print(f"{len(chosen)} bugs planted: {sum(found)} found, {len(found) - sum(found)} missed")
+    for bug in chosen:
+        if bug not in planted:
+            print(f"SKIPPED {bug.name}: what explores schedules needs Python 3.12")
+    print(f"{len(planted)} bugs planted: {sum(found)} found, {len(found) - sum(found)} missed")
     return 0 if all(found) else 1
 
 
