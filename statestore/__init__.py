@@ -7,18 +7,24 @@ looked?": no transition is lost, repeated or reordered, from however many thread
 
 from statestore._callbacks import CallbackHandle
 from statestore._classes import Ref, register_immutable
+from statestore._combine import all_of, any_of, at_least, combine
 from statestore._commits import BlockingCommitSubscription, CommitSubscription
-from statestore._keys import Key
+from statestore._family import Members
+from statestore._keys import Family, Key
 from statestore._records import ABSENT, Absent, CallbackFailure, Commit, Snapshot, Transition
 from statestore._store import BlockingStore, Store
 from statestore._subscription import BlockingSubscription, BlockingValues, Subscription, Values
 from statestore._transaction import Transaction
-from statestore._watcher import BlockingWatcher, ValueWatcher, Watcher
+from statestore._value_watcher import ValueWatcher
+from statestore._watcher import BlockingWatcher, Condition, Watcher
 from statestore.errors import (
     BlockingError,
     CallbackLoopError,
     ConflictError,
+    DerivationError,
+    DifferentStoresError,
     DuplicateKeyError,
+    KeyRemovedError,
     LaggedError,
     MutableValueError,
     StateStoreError,
@@ -42,10 +48,16 @@ __all__ = [
     "CallbackLoopError",
     "Commit",
     "CommitSubscription",
+    "Condition",
     "ConflictError",
+    "DerivationError",
+    "DifferentStoresError",
     "DuplicateKeyError",
+    "Family",
     "Key",
+    "KeyRemovedError",
     "LaggedError",
+    "Members",
     "MutableValueError",
     "Ref",
     "Snapshot",
@@ -61,5 +73,9 @@ __all__ = [
     "Values",
     "WaitTimeoutError",
     "Watcher",
+    "all_of",
+    "any_of",
+    "at_least",
+    "combine",
     "register_immutable",
 ]

@@ -9,10 +9,10 @@ from typing import Any, Generic, TypeGuard, TypeVar, cast, overload
 
 from typing_extensions import TypeIs
 
-from statestore._core import VALUE, Cell, Slot
+from statestore._core import VALUE, Slot
 from statestore._mailbox import Test, ThreadPort, running_loop
 from statestore._matching import ANYTHING, NOT_NONE, EqualTo, Satisfying, UnequalTo
-from statestore._waits import advance, closed_while_waiting, timed_out
+from statestore._waits import advance, begins, closed_while_waiting, timed_out
 from statestore.errors import BlockingError
 
 S = TypeVar("S")
@@ -113,13 +113,15 @@ class BlockingWaits(ABC, Generic[T_co]):
         return self._wait(Satisfying(predicate), immediate=immediate, timeout=timeout)
 
 
-def wait_blocking(slot: Slot, cell: Cell, test: Test, seconds: float | None) -> Any:
-    """Block until *test* accepts a value that follows *cell*, and return it."""
+def wait_blocking(slot: Slot, test: Test, *, immediate: bool, seconds: float | None) -> Any:
+    """Block until *test* accepts a value of *slot*, and return it."""
+    cell = slot._latest()
+    if begins(cell, test, immediate=immediate):
+        return cell[VALUE]
     deadline = None if seconds is None else time.monotonic() + seconds
     while True:
-        slot._core.settle()
-        # Read before the chain is walked: what was committed before the end is in the chain.
-        ended = slot._core.closed
+        # Asked before the chain is walked: what was committed before the end is in the chain.
+        ended = slot._is_ended()
         cell, found = advance(cell, test)
         if found:
             return cell[VALUE]
@@ -127,5 +129,9 @@ def wait_blocking(slot: Slot, cell: Cell, test: Test, seconds: float | None) -> 
             raise closed_while_waiting(slot, cell, test)
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
-            raise timed_out(slot, cell, test, seconds or 0)
+            try:
+                raise timed_out(slot, cell, test, seconds or 0)
+            finally:
+                # As in `wait()`.
+                del cell
         ThreadPort(slot).park(cell, left)

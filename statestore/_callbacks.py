@@ -21,7 +21,7 @@ import operator
 from collections import deque
 from collections.abc import Callable, Iterator
 from threading import get_ident
-from typing import Any, Final, TypeAlias, final
+from typing import Any, Final, Protocol, TypeAlias, final
 
 from statestore._closing import Closable
 from statestore._records import CallbackFailure
@@ -32,6 +32,14 @@ ROUNDS: Final = 1_000
 
 Call: TypeAlias = "tuple[CallbackHandle, Any, Any]"
 Told: TypeAlias = tuple[contextvars.Context, tuple[Call, ...], int]
+
+
+class Registry(Protocol):
+    """Where a callback is registered: a dict, or what does more when one goes."""
+
+    def pop(self, handle: CallbackHandle, default: None, /) -> object:
+        """Forget *handle*."""
+        ...
 
 
 @final
@@ -51,7 +59,7 @@ class CallbackHandle(Closable):
         key: str,
         callback: Callable[..., object],
         function: Callable[[Any, Any], object],
-        registered: dict[CallbackHandle, None],
+        registered: Registry,
     ) -> None:
         self.key: str = key
         self.callback: Callable[..., object] = callback
@@ -99,6 +107,11 @@ class InlineMailbox:
         """Report errors of callbacks to *report* from now on."""
         self._report = report
 
+    @property
+    def revision(self) -> int:
+        """The revision whose callbacks are called, or were called last."""
+        return self._current[0]
+
     def __bool__(self) -> bool:
         """Whether callbacks are left to be called."""
         return bool(self._pending) or operator.length_hint(self._current[1]) > 0
@@ -145,14 +158,37 @@ class InlineMailbox:
                     self._thread = None
                     self._right = []
 
-    def call_now(self, handle: CallbackHandle, revision: int, function: Callable[[], None]) -> None:
+    def exclusively(self, work: Callable[[], object]) -> bool:
+        """
+        Do *work* while nobody calls callbacks, but for this thread itself.
+
+        Gives False, and does nothing, if another thread does. The caller runs what is left.
+        """
+        if self._thread == get_ident():
+            work()
+            return True
+        token = object()
+        right = self._right
+        try:
+            right.append(token)
+            if right[0] is not token:
+                return False
+            work()
+            return True
+        finally:
+            if right and right[0] is token:
+                self._right = []
+
+    def call_now(
+        self, handle: CallbackHandle, revision: int, function: Callable[[], object]
+    ) -> None:
         """Call *function* for *handle* outside any round, with the same care for its errors."""
         try:
             function()
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001 -- as in a round
-            self._fail(handle, revision, error)
+            self.report(handle, revision, error)
 
     def reset(self) -> None:
         """Forget everything, as a forked child must."""
@@ -175,7 +211,7 @@ class InlineMailbox:
                 except (KeyboardInterrupt, SystemExit) as error:
                     stop = stop or error
                 except BaseException as error:  # noqa: BLE001 -- P6: never thrown at the setter
-                    self._fail(handle, revision, error)
+                    self.report(handle, revision, error)
             if not self._pending:
                 break
             self._take_up(self._pending[0], revision)
@@ -189,7 +225,8 @@ class InlineMailbox:
             self._current = (entry[0], iter(calls), context)
         self._pending.popleft()
 
-    def _fail(self, handle: CallbackHandle, revision: int, error: BaseException) -> None:
+    def report(self, handle: CallbackHandle, revision: int, error: BaseException) -> None:
+        """Report what came out of a callback."""
         self._report(
             CallbackFailure(
                 key=handle.key, revision=revision, callback=handle.callback, error=error

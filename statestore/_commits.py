@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar, cast, final
 
-from statestore._core import NEXT, REVISION, VALUE, Cell, Core, Group, Slot
+from statestore._core import NEXT, NOTHING, REVISION, VALUE, Cell, Core, Group, Slot, by_three
+from statestore._formulas import gather
 from statestore._matching import Satisfying
+from statestore._members import Feed, Membership
 from statestore._queues import Item, Overflow, make_queue
-from statestore._records import ABSENT, Commit, Snapshot, Transition
+from statestore._records import ABSENT, Commit, Removed, Snapshot, Transition
 from statestore._streams import AsyncStream, BlockingStream, Stream
 
 StreamT = TypeVar("StreamT", bound="_Commits")
@@ -17,20 +19,15 @@ Followed: TypeAlias = Callable[[], dict[str, Slot]]
 """Give the keys that are followed, by name."""
 
 
-def changes_of(flat: tuple[Any, ...]) -> Iterator[tuple[Slot, Any, Any]]:
-    """Give slot, old and new value of each change of a commit."""
-    return zip(flat[::3], flat[1::3], flat[2::3], strict=True)
-
-
 def join(first: tuple[Any, ...], second: tuple[Any, ...]) -> tuple[Any, ...]:
     """Make one commit of two: for each slot from its first old value to its last new one."""
-    joined = {slot: (old, new) for slot, old, new in changes_of(first)}
-    for slot, old, new in changes_of(second):
+    joined = {slot: (old, new) for slot, old, new in by_three(first)}
+    for slot, old, new in by_three(second):
         joined[slot] = (joined[slot][0] if slot in joined else old, new)
     return tuple(part for slot, (old, new) in joined.items() for part in (slot, old, new))
 
 
-def look(core: Core, followed: Followed) -> Snapshot:
+def look(core: Core, followed: Followed, families: Sequence[Feed] = ()) -> Snapshot:
     """
     Give the values of all keys at one revision, whoever commits meanwhile.
 
@@ -42,9 +39,19 @@ def look(core: Core, followed: Followed) -> Snapshot:
     core.attention[token] = group
     try:
         revision = core.fence()
-        values = {name: slot._latest()[VALUE] for name, slot in followed().items()}
+        slots = followed()
+        memberships = [feed.members for feed in families]
+        values = {slot: slot._latest()[VALUE] for slot in (*slots.values(), *memberships)}
+        for members in memberships:
+            for slot in values[members].slots.values():
+                values[slot] = slot._latest()[VALUE]
         core.settle()
-        return Snapshot(_rewind(values, _later(first, revision)), revision)
+        values |= _before(_later(first, revision))
+        found = {name: values[slot] for name, slot in slots.items()}
+        for members in memberships:
+            there = values[members].slots.values()
+            found[members._name] = gather({slot: values[slot] for slot in there})
+        return Snapshot(_present(found), revision)
     finally:
         core.attention.pop(token, None)
 
@@ -56,14 +63,42 @@ def _later(cell: Cell, revision: int) -> Iterator[tuple[Any, ...]]:
             yield cell[VALUE]
 
 
-def _rewind(values: dict[str, Any], commits: Iterator[tuple[Any, ...]]) -> dict[str, Any]:
-    """Take *commits* back, whether or not *values* were read after them."""
-    before: dict[str, Any] = {}
+def _before(commits: Iterable[tuple[Any, ...]]) -> dict[Slot, Any]:
+    """Give what was there before *commits*."""
+    before: dict[Slot, Any] = {}
     for changes in commits:
-        for slot, old, _ in changes_of(changes):
-            before.setdefault(slot._name, old)
-    current = {name: before.get(name, value) for name, value in values.items()}
-    return {name: value for name, value in current.items() if value is not ABSENT}
+        for slot, old, _ in by_three(changes):
+            before.setdefault(slot, old)
+    return before
+
+
+def _present(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if not _is_gone(value)}
+
+
+def _is_gone(value: Any) -> bool:
+    return value is ABSENT or type(value) is Removed
+
+
+def _put(state: dict[str, Any], slot: Slot, value: Any) -> None:
+    """Have *slot* be *value* in *state*, which has the values of keys and of whole families."""
+    feed, key = slot._member or (slot, None)
+    if isinstance(value, Membership):
+        return
+    if isinstance(feed, Feed) and feed._name in state:
+        family = state[feed._name]
+        if not _is_gone(value):
+            state[feed._name] = family.set(key, value)
+        elif key in family:
+            state[feed._name] = family.delete(key)
+    elif _is_gone(value):
+        state.pop(slot._name, None)
+    else:
+        state[slot._name] = value
+
+
+def _shown(value: Any) -> Any:
+    return ABSENT if _is_gone(value) else value
 
 
 class _Commits(Stream[Commit]):
@@ -81,13 +116,15 @@ class _Commits(Stream[Commit]):
 
     def _record(self, item: Item) -> Commit:
         transitions = tuple(
-            Transition(key=slot._name, old=old, new=new, revision=item.revision)
-            for slot, old, new in changes_of(item.new)
+            Transition(key=slot._name, old=old, new=_shown(new), revision=item.revision)
+            for slot, old, new in by_three(item.new)
+            # Which members there are is told by those that come and go.
+            if not isinstance(new, Membership)
         )
         return Commit(revision=item.revision, transitions=transitions, missed=item.missed)
 
     def _newest(self) -> Snapshot:
-        now = look(self._slot._core, self._followed)
+        now = self._look()
         # What is kept does not follow what was taken before.
         self._state = self._rewound(now)
         return now
@@ -95,18 +132,28 @@ class _Commits(Stream[Commit]):
     def _take(self) -> Item | None:
         item = super()._take()
         if item is not None and self._state is not None:
-            for slot, _, new in changes_of(item.new):
-                self._state[slot._name] = new
+            for slot, _, new in by_three(item.new):
+                _put(self._state, slot, new)
         return item
 
-    def _value(self) -> Snapshot:
+    def _standing(self) -> Snapshot:
         if self._state is None:
-            self._state = self._rewound(look(self._slot._core, self._followed))
+            self._state = self._rewound(self._look())
         return Snapshot(dict(self._state), self._at[1])
+
+    def _look(self) -> Snapshot:
+        core = self._slot._core
+        families = core.families if self._slot is core.everything else ()
+        return look(core, self._followed, families)
 
     def _rewound(self, now: Snapshot) -> dict[str, Any]:
         """Take back what is in the queue."""
-        return _rewind(dict(now), (item.new for item in self._queue))
+        state = dict(now)
+        before = _before(item.new for item in self._queue)
+        # The latest ones first: of two members of one key in turn, it is the first that was there.
+        for slot, value in reversed(before.items()):
+            _put(state, slot, value)
+        return state
 
 
 @final
@@ -190,11 +237,14 @@ def follow(
         followers = [core.attention]
 
     def release() -> None:
+        tail = group._tail()
         for follower in followers:
             follower.pop(token, None)
         if slots:
             # The group is this subscription's own, and has listeners once somebody waited on it.
             core.listeners.pop(group, None)
+        elif group not in core.attention.copy().values():
+            tail[VALUE] = NOTHING
 
     cell = group._tail()
     for follower in followers:

@@ -42,7 +42,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, Protocol, TypeAlias
 
 from statestore._callbacks import Call, CallbackHandle, InlineMailbox
-from statestore._records import ABSENT
+from statestore._records import ABSENT, Removed
 from statestore.errors import StoreClosedError
 
 Cell: TypeAlias = list[Any]
@@ -88,10 +88,14 @@ class Listeners:
     a burst of commits wakes a mailbox once; the mailbox arms the port anew before it looks.
     """
 
-    __slots__ = ("callbacks", "groups", "ports", "rings")
+    __slots__ = ("callbacks", "family", "groups", "is_shared", "ports", "rings")
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_shared: bool = False) -> None:
+        # Whether it stands for the listeners of all slots of a family that have none of their own.
+        self.is_shared: bool = is_shared
         self.callbacks: dict[CallbackHandle, None] = {}
+        # The groups that list what happens to any member of the family, shared by all of them.
+        self.family: dict[object, Group] = {}
         self.groups: dict[object, Group] = {}
         self.ports: dict[object, Notified] = {}
         self.rings: dict[Fed, None] = {}
@@ -110,9 +114,11 @@ class Listeners:
 class Slot:
     """The place of one key in the order: the newest cell of its chain, and who cares."""
 
-    __slots__ = ("_cell", "_core", "_listeners", "_name")
+    __slots__ = ("_cell", "_core", "_listeners", "_member", "_name")
 
     def __init__(self, core: Core, name: str, value: object, revision: int = 0) -> None:
+        # The feed of the family, and the key in it.
+        self._member: tuple[Any, Any] | None = None
         self._core = core
         self._name = name
         self._cell: Cell = [value, revision, None]
@@ -124,6 +130,22 @@ class Slot:
             self._core.settle()
         return self._tail()
 
+    def _is_ended(self) -> bool:
+        """Apply what is committed; tell whether nothing can follow any more."""
+        self._core.settle()
+        return self._core.closed
+
+    def _has_after(self, cell: Cell) -> bool:
+        """Tell whether something follows *cell*, or may."""
+        return cell[NEXT] is not None
+
+    def _leave(self) -> None:
+        """Hear that somebody for whom this was opened follows it no more."""
+
+    def _retired(self) -> Slot:
+        """Give what stands for this where nobody follows it any more."""
+        return self
+
     def _tail(self) -> Cell:
         """Give the newest cell that is linked."""
         cell = self._cell
@@ -133,9 +155,17 @@ class Slot:
 
 
 class Group(Slot):
-    """A slot whose values are the changes of each commit that touches its keys."""
+    """
+    A slot whose values are the changes of each commit that touches its keys.
+
+    When nobody follows it any more, its newest cell is emptied: who comes later begins behind it.
+    """
 
     __slots__ = ()
+
+
+NOTHING: Final[tuple[Any, ...]] = ()
+"""What a cell of a group has that was emptied."""
 
 
 Change: TypeAlias = tuple[Slot, Cell, Any]
@@ -174,8 +204,10 @@ class Core:
         "__weakref__",
         "attention",
         "closed",
+        "derived",
         "epoch",
         "everything",
+        "families",
         "head",
         "inline",
         "listeners",
@@ -197,6 +229,8 @@ class Core:
         # Raised in a forked child, whose inherited consumers are void.
         self.epoch: int = 0
         self.names: dict[str, Slot] = {}
+        # The feeds of all families. Nothing here looks inside, but for whom to drop in a fork.
+        self.families: list[Any] = []
         self.listeners: dict[Slot, Listeners] = {}
         # The commits of all keys, linked while somebody follows them.
         self.everything: Group = Group(self, title, ())
@@ -206,6 +240,8 @@ class Core:
         # group of somebody who follows all keys; callbacks left to be run. Mostly empty.
         self.attention: dict[object, Group | None] = {}
         self.turns: dict[Turn, None] = {}
+        # What computes derived watchers for callbacks. Only the layer above looks inside.
+        self.derived: Any = None
 
     def settle(self) -> Head:
         """Apply whatever is committed and not applied yet; give the newest head."""
@@ -275,9 +311,19 @@ class Core:
     def listen(self, slot: Slot) -> Listeners:
         """Give the listeners of *slot*, which stay its listeners from now on."""
         listeners = slot._listeners
-        if listeners is None:
-            listeners = slot._listeners = self.listeners.setdefault(slot, Listeners())
+        if listeners is None or listeners.is_shared:
+            own = Listeners()
+            if listeners is not None:
+                own.family = listeners.family
+            listeners = slot._listeners = self.listeners.setdefault(slot, own)
+            # Afterwards: whoever removes it meanwhile has it forgotten, too.
+            if type(slot._tail()[VALUE]) is Removed:
+                self.forget(slot)
         return listeners
+
+    def forget(self, slot: Slot) -> None:
+        """Let go of *slot*, which was removed. Whoever follows it still does."""
+        self.listeners.pop(slot, None)
 
     def run_callbacks(self) -> None:
         """Run the callbacks that commits have left to be run."""
@@ -296,11 +342,18 @@ class Core:
         self.mailboxes = {}
         self.attention = {}
         self.turns = {}
+        self.derived = None
         self.inline.reset()
-        for listeners in self.listeners.copy().values():
+        every = [*self.listeners.copy().values(), *(feed.shared for feed in self.families)]
+        groups = [
+            group for some in every for group in (*some.groups.values(), *some.family.values())
+        ]
+        registered = [group._listeners for group in groups if group._listeners is not None]
+        for listeners in (*every, *registered):
             # Closed as well: a commit that is still to be applied may carry them.
             for handle in listeners.callbacks.copy():
                 handle.close()
+            listeners.family.clear()
             listeners.groups = {}
             listeners.ports = {}
             listeners.rings = {}
@@ -308,9 +361,9 @@ class Core:
     def apply(self, entry: Entry) -> None:
         """Do what *entry* says. Harmless when repeated or late."""
         links = entry[LINKS:]
-        for slot, before, after in _by_three(links):
+        for slot, before, after in by_three(links):
             before[NEXT] = slot._cell = after
-            if before[VALUE] is ABSENT:
+            if before[VALUE] is ABSENT and slot._member is None:
                 self.names[slot._name] = slot
         told = entry[TOLD]
         if isinstance(told, CallbackHandle):
@@ -345,12 +398,18 @@ class Core:
             listeners = slot._listeners
             concerned = dict.fromkeys(following)
             if listeners is not None:
-                calls += [(handle, before[VALUE], value) for handle in listeners.callbacks.copy()]
+                if type(value) is not Removed:
+                    told = listeners.callbacks.copy()
+                    calls += [(handle, before[VALUE], value) for handle in told]
                 concerned |= dict.fromkeys(listeners.groups.copy().values())
+                concerned |= dict.fromkeys(listeners.family.copy().values())
             for group in concerned:
                 groups.setdefault(group, []).extend((slot, before[VALUE], value))
         for group, listed in groups.items():
-            links += (group, group._tail(), [tuple(listed), revision, None])
+            made = tuple(listed)
+            links += (group, group._tail(), [made, revision, None])
+            if group._listeners is not None:
+                calls += [(handle, (), made) for handle in group._listeners.callbacks.copy()]
         return (revision, [], self._told(calls), *links)
 
     def _told(self, calls: list[Call]) -> tuple[Any, ...] | None:
@@ -359,5 +418,6 @@ class Core:
         return (contextvars.copy_context(), tuple(calls), self.inline.next_round(calls[0][0].key))
 
 
-def _by_three(links: Entry) -> Iterator[tuple[Slot, Cell, Cell]]:
+def by_three(links: tuple[Any, ...]) -> Iterator[tuple[Slot, Any, Any]]:
+    """Give slot, before and after, of an entry's links or of the changes in a group."""
     return zip(links[::3], links[1::3], links[2::3], strict=True)

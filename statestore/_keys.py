@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Generic, Never, Protocol, TypeVar, final, overload
 
+from statestore._records import ABSENT, Absent
 from statestore._text import shorten
 from statestore._values import check_immutable
 
 if TYPE_CHECKING:
     # Only to say what a declaration turns into; at run time declarations know no stores.
+    from statestore._family import Members
     from statestore._store import Store
-    from statestore._watcher import ValueWatcher
+    from statestore._value_watcher import ValueWatcher
 
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
+V = TypeVar("V")
 
 
 class Named(Protocol):
@@ -24,8 +29,28 @@ class Named(Protocol):
         ...
 
 
+class Declaration:
+    """What the body of a `Store` subclass declares under a name."""
+
+    __slots__ = ("name",)
+
+    name: str
+
+    def __init__(self) -> None:
+        self.name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        # A second name is refused by the store: Python 3.11 would disguise an error raised here.
+        self.name = self.name or name
+
+    if TYPE_CHECKING:
+        # Not there at run time, so that what it stands for is found in the instance without a
+        # detour. `Store.__setattr__()` refuses.
+        def __set__(self, instance: Store, value: Never) -> None: ...
+
+
 @final
-class Key(Generic[T]):
+class Key(Declaration, Generic[T]):
     """
     A key of a store, declared in the body of a `Store` subclass.
 
@@ -42,19 +67,14 @@ class Key(Generic[T]):
         MutableValueError: *default* can be changed in place.
     """
 
-    __slots__ = ("default", "name")
+    __slots__ = ("default",)
 
-    name: str
     default: T
 
     def __init__(self, default: T) -> None:
+        super().__init__()
         check_immutable(default, "default")
         self.default = default
-        self.name = ""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        # A second name is refused by the store: Python 3.11 would disguise an error raised here.
-        self.name = self.name or name
 
     if TYPE_CHECKING:
 
@@ -66,9 +86,47 @@ class Key(Generic[T]):
 
         def __get__(self, instance: Store | None, owner: type[Store]) -> Any: ...
 
-        # Not there at run time, so that a watcher is found in the instance without a detour.
-        # `Store.__setattr__()` refuses.
-        def __set__(self, instance: Store, value: Never) -> None: ...
-
     def __repr__(self) -> str:
         return f"<Key {self.name or '(not in a store)'!r}, default {shorten(self.default)}>"
+
+
+@final
+class Family(Declaration, Generic[K, V]):
+    """
+    Keys that come and go while the program runs, declared in the body of a `Store` subclass.
+
+        class App(Store):
+            workers = Family[str, Worker]()
+            attempts = Family[int, int](default=0)
+
+    `App.workers` is the family, `app.workers` its [`Members`][] in the store `app`: none at first.
+
+    Args:
+        default: The value that a new member begins with, if none is given.
+
+    Raises:
+        MutableValueError: *default* can be changed in place.
+    """
+
+    __slots__ = ("default",)
+
+    default: V | Absent
+
+    def __init__(self, *, default: V | Absent = ABSENT) -> None:
+        super().__init__()
+        if default is not ABSENT:
+            check_immutable(default, "default")
+        self.default = default
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, instance: None, owner: type[Store]) -> Family[K, V]: ...
+
+        @overload
+        def __get__(self, instance: Store, owner: type[Store]) -> Members[K, V]: ...
+
+        def __get__(self, instance: Store | None, owner: type[Store]) -> Any: ...
+
+    def __repr__(self) -> str:
+        return f"<Family {self.name or '(not in a store)'!r}>"

@@ -29,7 +29,10 @@ from functools import partial
 from typing import Any, Final, TypeAlias, final
 
 from statestore._core import NEXT, REVISION, Cell, Core, Slot
+from statestore._formulas import NO_VALUE
 from statestore._logging import report_loop_failure
+from statestore._network import Network
+from statestore._records import NoValue
 
 Test: TypeAlias = Callable[[Any], Any]
 
@@ -105,7 +108,7 @@ class LoopPort:
             self._targets.setdefault(waiter.target, {})[waiter] = None
         if self._token not in self._ports:
             self._ports[self._token] = self
-            if cell[NEXT] is not None or self._slot._core.closed:
+            if self._slot._has_after(cell) or self._slot._core.closed:
                 self.notify()
 
     def discard(self, waiter: Waiter) -> None:
@@ -122,16 +125,14 @@ class LoopPort:
             self._ports.pop(self._token, None)
             self._token = object()
             self._ports[self._token] = self
-        core = self._slot._core
-        core.settle()
-        # Read before the chain is walked: what was committed before the end is in the chain.
-        ended = core.closed
+        # Asked before the chain is walked: what was committed before the end is in the chain.
+        ended = self._slot._is_ended()
         while (cell := self.seen[NEXT]) is not None:
             self._show(cell)
             # Afterwards: an exception that cuts it short has the cell shown once more.
             self.seen = cell
         if ended:
-            for waiter in [*self._tests, *(w for same in self._targets.values() for w in same)]:
+            for waiter in self._waiters():
                 waiter.wake()
 
     def expire(self, waiter: Waiter) -> None:
@@ -141,6 +142,9 @@ class LoopPort:
 
     def _show(self, cell: Cell) -> None:
         value, revision, _ = cell
+        if type(value) in NO_VALUE:
+            self._fail(value, revision)
+            return
         found = self._find(value, revision) if self._targets else []
         for waiter in list(self._tests):
             if waiter.since < revision and _accepts(waiter, value):
@@ -150,6 +154,17 @@ class LoopPort:
             waiter.cell = cell
             waiter.wake()
             self._forget(waiter)
+
+    def _waiters(self) -> list[Waiter]:
+        return [*self._tests, *(waiter for same in self._targets.values() for waiter in same)]
+
+    def _fail(self, failed: NoValue, revision: int) -> None:
+        """End all waits: there is no value to look at."""
+        for waiter in sorted(self._waiters(), key=_order_of):
+            if waiter.since < revision:
+                waiter.error = failed.again()
+                waiter.wake()
+                self._forget(waiter)
 
     def _find(self, value: object, revision: int) -> list[Waiter]:
         """Give those who wait for the very value, found by its hash."""
@@ -207,17 +222,31 @@ class Bell:
 class LoopMailbox:
     """All ports of one store on one event loop, which share one wake-up."""
 
-    __slots__ = ("__weakref__", "_dirty", "_is_scheduled", "_loop", "_ports")
+    __slots__ = ("__weakref__", "_dirty", "_is_scheduled", "_loop", "_network", "_ports")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._ports: dict[Slot, LoopPort] = {}
-        self._dirty: dict[LoopPort | Bell, None] = {}
+        self._dirty: dict[LoopPort | Bell | LoopNetwork, None] = {}
         self._is_scheduled = False
+        # Weak, for the network has this.
+        self._network: weakref.ref[LoopNetwork] | None = None
+
+    def network(self, core: Core) -> LoopNetwork:
+        """Give what computes derived watchers of *core* on this loop."""
+        network = None if self._network is None else self._network()
+        if network is None:
+            network = LoopNetwork(core, self)
+            self._network = weakref.ref(network)
+        return network
 
     def is_of(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Tell whether this is the mailbox of *loop*, not of one that had the same id before."""
         return self._loop is loop
+
+    def is_elsewhere(self) -> bool:
+        """Tell whether another thread than this one is running the loop."""
+        return self._loop.is_running() and running_loop() is not self._loop
 
     def port(self, slot: Slot, cell: Cell) -> LoopPort:
         """Give the port for *slot*; a new one starts at *cell*."""
@@ -231,7 +260,7 @@ class LoopMailbox:
         if self._ports.get(slot) is port:
             del self._ports[slot]
 
-    def notify(self, port: LoopPort | Bell) -> None:
+    def notify(self, port: LoopPort | Bell | LoopNetwork) -> None:
         """Have *port* drained soon. From any thread; fails for nobody, be the loop dead."""
         self._dirty[port] = None
         if not self._is_scheduled:
@@ -260,13 +289,48 @@ class LoopMailbox:
 
     def _drain(self) -> None:
         self._is_scheduled = False
+        network = None if self._network is None else self._network()
+        if network is not None and network in self._dirty:
+            # First, as it tells ports in turn.
+            self._drain_one(network)
         for port in self._dirty.copy():
-            del self._dirty[port]
-            try:
-                port.drain()
-            except BaseException:
-                self.notify(port)
-                raise
+            self._drain_one(port)
+
+    def _drain_one(self, port: LoopPort | Bell | LoopNetwork) -> None:
+        del self._dirty[port]
+        try:
+            port.drain()
+        except BaseException:
+            self.notify(port)
+            raise
+
+
+@final
+class LoopNetwork(Network):
+    """The derived watchers that are followed on one event loop."""
+
+    __slots__ = ("_mailbox",)
+
+    def __init__(self, core: Core, mailbox: LoopMailbox) -> None:
+        super().__init__(core)
+        self._mailbox = mailbox
+
+    def drain(self) -> None:
+        """Compute what is new; at the end of the store have all outlets looked at."""
+        self.advance()
+        if self.core.closed:
+            for outlet in self.outlets():
+                outlet.tell()
+
+    def _wake(self) -> None:
+        self._mailbox.notify(self)
+
+    def _tidy(self) -> None:
+        if self._mailbox.is_elsewhere():
+            # The loop must find this free: it would miss what was committed before it looks.
+            self._wake()
+        else:
+            super()._tidy()
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
@@ -323,7 +387,7 @@ class ThreadPort:
         token = object()
         try:
             ports[token] = self
-            if cell[NEXT] is None and not core.closed:
+            if not (self._slot._has_after(cell) or core.closed):
                 limit = -1 if seconds is None else min(seconds, threading.TIMEOUT_MAX)
                 self._gate.acquire(timeout=limit)
         finally:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Final, final
 
-from statestore._text import shorten
+from statestore._text import name_of, shorten
 
 
 @final
@@ -24,6 +24,9 @@ class EqualTo:
     def __str__(self) -> str:
         return f"become {shorten(self.target)}"
 
+    def __repr__(self) -> str:
+        return f"the comparison with {shorten(self.target)}"
+
 
 @final
 class UnequalTo:
@@ -40,22 +43,25 @@ class UnequalTo:
     def __str__(self) -> str:
         return f"become other than {shorten(self.target)}"
 
+    def __repr__(self) -> str:
+        return f"the comparison with {shorten(self.target)}"
+
 
 @final
 class Satisfying:
     """The test of `wait_until()`."""
 
-    __slots__ = ("_predicate",)
+    __slots__ = ("predicate",)
 
     def __init__(self, predicate: Callable[[Any], object]) -> None:
         refuse_async(predicate, "a predicate")
-        self._predicate = predicate
+        self.predicate = predicate
 
     def __call__(self, value: object) -> bool:
-        return bool(self._predicate(value))
+        return bool(self.predicate(value))
 
     def __str__(self) -> str:
-        return f"satisfy {name_of(self._predicate)}"
+        return f"satisfy {name_of(self.predicate)}"
 
 
 @final
@@ -86,15 +92,6 @@ class NotNone:
 
 ANYTHING: Final = Anything()
 NOT_NONE: Final = NotNone()
-
-
-def name_of(function: Callable[..., object]) -> str:
-    """Name a function for people: a lambda by the line it stands in."""
-    name = getattr(function, "__qualname__", None)
-    code = getattr(function, "__code__", None)
-    if code is not None and name is not None and name.endswith("<lambda>"):
-        return f"the lambda at {code.co_filename}:{code.co_firstlineno}"
-    return name if isinstance(name, str) else shorten(function)
 
 
 def refuse_async(function: object, what: str) -> None:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast, final
 
 from statestore._core import NEXT, REVISION, VALUE, Cell, Slot
+from statestore._records import Removed
 from statestore._text import shorten
 
 Overflow: TypeAlias = Literal["raise", "latest"]
@@ -57,7 +58,7 @@ class ChainQueue:
         self.cell: Cell = cell
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return sum(type(item.new) is not Removed for item in self)
 
     def __iter__(self) -> Iterator[Item]:
         """Show what is in the queue, and leave it there."""
@@ -105,6 +106,9 @@ class NewestQueue:
     def take(self) -> Item | None:
         """Give the newest value if it is newer than the last one given."""
         value, revision, _ = self._slot._latest()
+        if type(value) is Removed and value.last_revision > self._revision:
+            # What it was before it was removed comes first.
+            value, revision = value.last, value.last_revision
         if revision == self._revision:
             return None
         self._revision = revision
@@ -171,7 +175,7 @@ class Ring:
         # An exception may cut this short anywhere, and the next one who pulls does it once more. So
         # what was done is told by the items themselves, which hold their revision.
         before = self.cell
-        while (after := before[NEXT]) is not None:
+        while (after := before[NEXT]) is not None and type(after[VALUE]) is not Removed:
             newest = self._items[-1].revision if self._items else self._taken
             if after[REVISION] > newest:
                 self._push(Item(before[VALUE], after[VALUE], after[REVISION], 0))
@@ -197,11 +201,18 @@ class Ring:
             self._lag = None
             return lag
         if not self._items:
-            return None
+            return self._end()
         item = self._items[0]
         self._taken = item.revision
         self._items.popleft()
         return item
+
+    def _end(self) -> Item | None:
+        """Give what says that the slot was removed, which takes no place in the queue."""
+        after = self.cell[NEXT]
+        if after is None or type(after[VALUE]) is not Removed:
+            return None
+        return Item(self.cell[VALUE], after[VALUE], after[REVISION], 0)
 
 
 @final
@@ -230,6 +241,21 @@ def make_queue(
     Make the queue of a subscription that starts behind *cell*.
 
     Raises:
+        TypeError, ValueError: As `check_bound()`.
+    """
+    check_bound(maxlen, overflow)
+    if maxlen is None:
+        return ChainQueue(cell)
+    if overflow == "raise":
+        return Ring(slot, cell, maxlen)
+    return JoiningRing(slot, cell, maxlen, join)
+
+
+def check_bound(maxlen: int | None, overflow: Overflow) -> None:
+    """
+    Refuse what is no bound of a queue.
+
+    Raises:
         TypeError: *maxlen* is no whole number.
         ValueError: It is less than 1, or *overflow* is not one of the two.
     """
@@ -237,13 +263,10 @@ def make_queue(
         msg = f"overflow must be 'raise' or 'latest', not {shorten(overflow)}"
         raise ValueError(msg)
     if maxlen is None:
-        return ChainQueue(cell)
+        return
     if isinstance(maxlen, bool) or not isinstance(maxlen, int):
         msg = f"maxlen must be a whole number or None, not {shorten(maxlen)}"
         raise TypeError(msg)
     if maxlen < 1:
         msg = f"maxlen must be at least 1, not {maxlen}; leave it out for a queue without a bound"
         raise ValueError(msg)
-    if overflow == "raise":
-        return Ring(slot, cell, maxlen)
-    return JoiningRing(slot, cell, maxlen, join)

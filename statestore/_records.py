@@ -6,14 +6,17 @@ All of them are frozen, so any number of consumers in any thread can share one.
 
 from __future__ import annotations
 
+import copy
 import enum
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Generic, final
+from typing import Any, Final, Generic, Self, final
 
 import attrs
 from typing_extensions import TypeVar
 
 from statestore._classes import refuse
+from statestore.errors import KeyRemovedError, StateStoreError
 
 __all__ = ["ABSENT", "Absent", "CallbackFailure", "Commit", "Snapshot", "Transition"]
 
@@ -36,6 +39,45 @@ refuse(
 
 ABSENT: Final = Absent.ABSENT
 """What stands for the value of a key before it was added and after it was removed."""
+
+
+class NoValue(ABC):
+    """What stands in a cell where there is no value: consumers are given its error instead."""
+
+    __slots__ = ("last", "last_revision", "revision")
+
+    def __init__(self) -> None:
+        # The value before, from which the next transition leads, and its revision.
+        self.last: Any = ABSENT
+        self.last_revision: int = -1
+        # Where it came up, once that is known.
+        self.revision: int | None = None
+
+    @abstractmethod
+    def again(self) -> StateStoreError:
+        """Make the error, a new one each time: one that was raised collects what it passes."""
+
+    def after(self, last: Any, revision: int) -> Self:
+        """Give the same where *last* was the value before, since *revision*."""
+        made = copy.copy(self)
+        made.last, made.last_revision = last, revision
+        return made
+
+
+@final
+class Removed(NoValue):
+    """What stands in the last cell of a member that was removed from its family."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def again(self) -> KeyRemovedError:
+        """Make the error."""
+        msg = f"{self.name} was removed; if it is added again, that makes a new watcher"
+        return KeyRemovedError(msg, key=self.name)
 
 
 @final

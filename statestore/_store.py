@@ -17,16 +17,17 @@ from statestore._commits import (
     look,
 )
 from statestore._core import ROUNDS, Core, Slot
+from statestore._family import Members
 from statestore._fork import adopt
-from statestore._keys import Key
+from statestore._keys import Declaration, Family, Key
 from statestore._logging import make_reporter
 from statestore._matching import refuse_async
 from statestore._queues import Overflow
 from statestore._records import ABSENT, CallbackFailure, Snapshot
 from statestore._text import shorten
 from statestore._transaction import Transaction
+from statestore._value_watcher import ValueWatcher
 from statestore._values import check_immutable
-from statestore._watcher import ValueWatcher
 from statestore.errors import ConflictError, DuplicateKeyError, UnknownKeyError
 
 T = TypeVar("T")
@@ -45,8 +46,8 @@ class Store(Closable):
         await app.conn.wait_for(Conn.CLOSED)
 
     `App.conn` is the [`Key`][], `app.conn` its watcher; `app[App.conn]` and `app["conn"]` are the
-    same watcher. A store is a read-only mapping of names to watchers: `in`, `len()`, iteration over
-    the names in order, `get()`.
+    same watcher. A [`Family`][] declares keys that come and go. A store is a read-only mapping of
+    names to watchers: `in`, `len()`, iteration over the names in order, `get()`.
 
     Args:
         on_error: Called with a [`CallbackFailure`][] when a callback raises; by default that is
@@ -58,17 +59,18 @@ class Store(Closable):
     """
 
     _keys: ClassVar[dict[str, Key[Any]]] = {}
+    _families: ClassVar[dict[str, Family[Any, Any]]] = {}
     # Also those that a subclass declared anew: they stand for the key of their name.
-    _declared: ClassVar[frozenset[Key[Any]]] = frozenset()
+    _declared: ClassVar[frozenset[Declaration]] = frozenset()
     _core: Core
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        found: list[tuple[str, Key[Any]]] = [
+        found: list[tuple[str, Declaration]] = [
             (name, vars(base)[name])
             for base in reversed(cls.__mro__)
             for name, thing in vars(base).items()
-            if isinstance(thing, Key)
+            if isinstance(thing, Declaration)
         ]
         for name, key in found:
             if hasattr(Store, name) or name in Store.__annotations__:
@@ -80,10 +82,19 @@ class Store(Closable):
             if key.name != name:
                 msg = (
                     f"{cls.__name__}.{name} is the key {key.name!r} once more; "
-                    "declare a Key of its own"
+                    f"declare a {type(key).__name__} of its own"
                 )
                 raise DuplicateKeyError(msg)
-        cls._keys = dict(found)
+        declared = dict(found)
+        for name, key in found:
+            if type(declared[name]) is not type(key):
+                msg = (
+                    f"{cls.__name__}.{name} is a {type(declared[name]).__name__}, but a "
+                    f"{type(key).__name__} in a base class; choose another name"
+                )
+                raise DuplicateKeyError(msg)
+        cls._keys = {name: key for name, key in declared.items() if isinstance(key, Key)}
+        cls._families = {name: key for name, key in declared.items() if isinstance(key, Family)}
         cls._declared = frozenset(key for _, key in found)
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
@@ -96,6 +107,10 @@ class Store(Closable):
             watcher = ValueWatcher[Any]._in_store(core, name, key.default)
             core.names[name] = watcher
             object.__setattr__(store, name, watcher)
+        for name, family in cls._families.items():
+            members = Members[Any, Any](core, name, family.default)
+            core.families.append(members._feed)
+            object.__setattr__(store, name, members)
         adopt(core)
         return store
 
@@ -201,7 +216,7 @@ class Store(Closable):
         Cost:
             Linear in the number of keys. Holds nobody up.
         """
-        return look(self._core, self._core.names.copy)
+        return look(self._core, self._core.names.copy, self._core.families)
 
     def subscribe(
         self,
@@ -277,11 +292,19 @@ class Store(Closable):
                 where = f".{name}" if name in self._keys else f"[{name!r}]"
                 msg = f"{name!r} is a key: set {self._core.title}{where}.value instead"
                 raise AttributeError(msg)
+            if name in self._families:
+                msg = (
+                    f"{name!r} is a family: use {self._core.title}.{name}.add() and "
+                    f"{self._core.title}.{name}[...].value instead"
+                )
+                raise AttributeError(msg)
             if not name.startswith("_") and not _is_declared(type(self), name):
-                near = difflib.get_close_matches(name, self._core.names, n=1, cutoff=0.75)
+                known = (*self._core.names, *self._families)
+                near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
                 if near:
+                    what = f"{near[0]}.value" if near[0] in self._core.names else f"{near[0]}[...]"
                     msg = (
-                        f"{self._core.title} has no {name!r}; did you mean {near[0]}.value? "
+                        f"{self._core.title} has no {name!r}; did you mean {what}? "
                         "If not, annotate the attribute in the class"
                     )
                     raise AttributeError(msg)
@@ -290,6 +313,9 @@ class Store(Closable):
         def __delattr__(self, name: str) -> None:
             if name in self._core.names:
                 msg = f"{name!r} is a key of {self._core.title}, which cannot be deleted"
+                raise AttributeError(msg)
+            if name in self._families:
+                msg = f"{name!r} is a family of {self._core.title}; delete its members instead"
                 raise AttributeError(msg)
             object.__delattr__(self, name)
 
@@ -300,7 +326,7 @@ class Store(Closable):
             if name in names:
                 hint = f"; it was added at run time: use store[{name!r}]"
             else:
-                hint = _did_you_mean(name, names)
+                hint = _did_you_mean(name, (*names, *self._families))
             msg = f"{type(self).__name__} has no attribute {name!r}{hint}"
             raise AttributeError(msg)
 
@@ -338,7 +364,10 @@ class Store(Closable):
         elif isinstance(key, str):
             if key in self:
                 return cast("ValueWatcher[Any]", core.names[key])
-            msg = f"{core.title} has no key {key!r}{_did_you_mean(key, core.names)}"
+            hint = _did_you_mean(key, core.names)
+            if key in self._families:
+                hint = f"; it is a family: use {core.title}.{key}"
+            msg = f"{core.title} has no key {key!r}{hint}"
         else:
             msg = f"a key of {core.title} is a Key, a watcher or a name, not {shorten(key)}"
             raise TypeError(msg)

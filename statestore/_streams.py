@@ -17,9 +17,11 @@ from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
 
 from statestore._blocking import refuse_on_loop
 from statestore._closing import Closable
-from statestore._core import REVISION, VALUE, Cell, Slot
+from statestore._core import NEXT, REVISION, VALUE, Cell, Slot
+from statestore._formulas import NO_VALUE, good, last_good
 from statestore._mailbox import UNSET, Test, ThreadPort, Waiter, running_loop
 from statestore._queues import ChainQueue, Item, Lag, NewestQueue, Ring
+from statestore._records import Removed
 from statestore._waits import (
     check_timeout,
     closed_while_waiting,
@@ -92,13 +94,17 @@ class Stream(Closable, ABC, Generic[R_co]):
     def _wake(self) -> None:
         """Let the parked reader see that the subscription was closed."""
 
-    def _value(self) -> Any:
-        """Give the value to which the records taken so far have led."""
+    def _standing(self) -> Any:
+        """Give what the records taken so far have led to."""
         return self._at[VALUE]
+
+    def _value(self) -> Any:
+        """Give the value to which the records taken so far have led, or raise its failure."""
+        return good(self._standing())
 
     def _newest(self) -> Any:
         """Give the newest value, to go on from after a loss."""
-        return self._slot._latest()[VALUE]
+        return last_good(self._slot._latest()[VALUE])
 
     @property
     def pending(self) -> int:
@@ -150,6 +156,8 @@ class Stream(Closable, ABC, Generic[R_co]):
             self._closed = True
             # Nothing is ever linked to this cell, so there is nothing to take or to hold.
             self._queue = ChainQueue([None, self._at[REVISION], None])
+            slot, self._slot = self._slot, self._slot._retired()
+            slot._leave()
             self._first = None
             self._wake()
 
@@ -173,19 +181,23 @@ class Stream(Closable, ABC, Generic[R_co]):
     def _is_ended(self) -> bool:
         # To be read before a take: what was committed before the end is then in the queue.
         self._refuse_inherited()
-        self._slot._core.settle()
-        return self._closed or self._slot._core.closed
+        return self._slot._is_ended() or self._closed
 
     def _take(self) -> Item | None:
         item = self._first
         if item is not None:
             self._first = None
+            good(item.new)
             return item
+        if type(self._at[VALUE]) is Removed:
+            raise self._at[VALUE].again()
         taken = self._queue.take()
         if isinstance(taken, Lag):
             raise self._lagged(taken)
         if taken is not None:
             self._at = (taken.new, taken.revision)
+            if type(taken.new) in NO_VALUE:
+                raise taken.new.again()
         return taken
 
     def _lagged(self, lag: Lag) -> LaggedError:
@@ -224,10 +236,10 @@ class Stream(Closable, ABC, Generic[R_co]):
     def _end_of_wait(self, test: Test) -> Exception:
         if self._closed:
             return self._closed_error()
-        return closed_while_waiting(self._slot, [self._value(), self._at[REVISION], None], test)
+        return closed_while_waiting(self._slot, [self._standing(), self._at[REVISION], None], test)
 
     def _timeout(self, test: Test, seconds: float) -> Exception:
-        return timed_out(self._slot, [self._value(), self._at[REVISION], None], test, seconds)
+        return timed_out(self._slot, [self._standing(), self._at[REVISION], None], test, seconds)
 
 
 class AsyncStream(Stream[R_co]):
@@ -336,7 +348,8 @@ class AsyncStream(Stream[R_co]):
                 if isinstance(queue, ChainQueue):
                     await park(self._slot, queue.cell, waiter, seconds)
                 else:
-                    await doze(self._slot, queue.__len__, waiter, seconds)
+                    # The end of a member takes no place in the queue.
+                    await doze(self._slot, lambda: len(queue) or queue.cell[NEXT], waiter, seconds)
         finally:
             self._parked = None
 

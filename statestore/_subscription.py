@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeVar, cast, final
 
 from statestore._blocking import BlockingWaits
+from statestore._formulas import last_good
 from statestore._mailbox import Test
 from statestore._queues import Item
 from statestore._records import Transition
@@ -22,7 +23,7 @@ class _Transitions(Stream[Transition[T_co]]):
     def _record(self, item: Item) -> Transition[T_co]:
         return Transition(
             key=self._slot._name,
-            old=item.old,
+            old=last_good(item.old),
             new=item.new,
             revision=item.revision,
             missed=item.missed,

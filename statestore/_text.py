@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 
-__all__ = ["shorten"]
+__all__ = ["name_of", "shorten"]
 
 
 def shorten(value: object, limit: int = 200) -> str:
@@ -14,6 +14,15 @@ def shorten(value: object, limit: int = 200) -> str:
     except Exception:  # noqa: BLE001 - a broken repr must not hide what is being reported
         text = f"<{type(value).__name__} with a broken repr>"
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def name_of(function: object) -> str:
+    """Name a function for people: a lambda by the line it stands in."""
+    name = getattr(function, "__qualname__", None)
+    code = getattr(function, "__code__", None)
+    if code is not None and name is not None and name.endswith("<lambda>"):
+        return f"the lambda at {code.co_filename}:{code.co_firstlineno}"
+    return name if isinstance(name, str) else shorten(function)
 
 
 class _Brief(reprlib.Repr):

@@ -7,17 +7,24 @@ them is still the newest of its key: then all it saw is still so.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from types import TracebackType
 from typing import Any, TypeAlias, TypeVar, cast, final
 
-from statestore._core import BOX, VALUE, Cell, Change, Core, Slot
+from statestore._core import BOX, REVISION, VALUE, Cell, Change, Core, Slot
+from statestore._family import Members
+from statestore._formulas import good
 from statestore._keys import Key
+from statestore._members import Feed
+from statestore._records import ABSENT, Absent, Removed
+from statestore._text import shorten
+from statestore._value_watcher import ValueWatcher
 from statestore._values import check_immutable, is_same
-from statestore._watcher import ValueWatcher
-from statestore.errors import ConflictError, StateStoreError
+from statestore.errors import ConflictError, StateStoreError, UnknownKeyError
 
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
+V = TypeVar("V")
 
 Resolve: TypeAlias = Callable[[Any], Slot]
 """Give the slot of a key or watcher, or raise the error that says why there is none."""
@@ -79,14 +86,10 @@ class Transaction:
 
         Raises:
             ConflictError: A key that was read before has been committed by somebody else.
+            KeyRemovedError: It is a member that was removed.
             UnknownKeyError: The store has no such key.
         """
-        slot = self._slot(key)
-        if slot in self._writes:
-            return cast("T", self._writes[slot])
-        if slot not in self._cells:
-            self._look(slot)
-        return cast("T", self._cells[slot][VALUE])
+        return cast("T", good(self._read(self._slot(key))))
 
     def __setitem__(self, key: Key[T] | ValueWatcher[T], value: T) -> None:
         """
@@ -97,13 +100,66 @@ class Transaction:
             UnknownKeyError: The store has no such key.
         """
         slot = self._slot(key)
+        if type(self._writes.get(slot)) is Removed:
+            raise self._writes[slot].again()
         check_immutable(value, slot._name, slot._cell[VALUE])
         self._writes[slot] = value
 
-    def _slot(self, key: Key[Any] | ValueWatcher[Any]) -> Slot:
+    def add(self, members: Members[K, V], key: K, value: V | Absent = ABSENT) -> None:
+        """
+        Add a member to a family of the store. Else as `Members.add()`.
+
+        Raises:
+            ConflictError: As when reading: which members there are is read.
+        """
+        feed = self._feed(members)
+        watcher, membership = members._plus(self._read(feed.members), key)
+        self._writes[watcher] = members._first_value(watcher, value)
+        self._writes[feed.members] = membership
+
+    def remove(self, members: Members[K, V], key: K) -> None:
+        """
+        Remove a member of a family of the store. Else as `del members[key]`.
+
+        Raises:
+            ConflictError: As when reading: which members there are is read.
+        """
+        feed = self._feed(members)
+        membership = self._read(feed.members)
+        slot = members._slot_of(membership, key)
+        self._writes[feed.members] = membership.minus(key)
+        self._writes[slot] = Removed(slot._name)
+        if slot._cell[VALUE] is ABSENT:
+            # Added by this very transaction: it never was.
+            del self._writes[slot]
+            if not any(_is_move(feed, *write) for write in self._writes.items()):
+                del self._writes[feed.members]
+
+    def _feed(self, members: Members[Any, Any]) -> Feed:
+        self._refuse_unless_open()
+        if not isinstance(members, Members):
+            msg = f"a family is what the store has under its name, not {shorten(members)}"  # type: ignore[unreachable]
+            raise TypeError(msg)
+        feed = members._feed
+        if feed not in self._core.families:
+            msg = f"{members.name!r} is a family of {feed._core.title}, another store than this one"
+            raise UnknownKeyError(msg)
+        return feed
+
+    def _read(self, slot: Slot) -> Any:
+        if slot in self._writes:
+            return self._writes[slot]
+        if slot not in self._cells:
+            self._look(slot)
+        return self._cells[slot][VALUE]
+
+    def _refuse_unless_open(self) -> None:
         if self._state:
             msg = f"this transaction is {self._state}"
             raise StateStoreError(msg)
+
+    def _slot(self, key: Key[Any] | ValueWatcher[Any]) -> Slot:
+        self._refuse_unless_open()
         return self._resolve(key)
 
     def _look(self, slot: Slot) -> None:
@@ -126,6 +182,20 @@ class Transaction:
                 )
                 raise ConflictError(msg, key=slot._name)
 
+    def _newest(self, slot: Slot) -> Cell:
+        """
+        Give the newest cell of *slot*.
+
+        Raises:
+            ConflictError: It was removed, and this transaction had read which members there are.
+            KeyRemovedError: It was removed.
+        """
+        cell = slot._tail()
+        if type(cell[VALUE]) is Removed:
+            self._check()
+            raise cell[VALUE].again()
+        return cell
+
     def _commit(self) -> None:
         core = self._core
         compared: dict[Slot, tuple[Cell, bool]] = {}
@@ -134,14 +204,26 @@ class Transaction:
             self._check()
             changes: list[Change] = []
             for slot, value in self._writes.items():
-                cell = slot._tail()
+                cell = self._newest(slot)
                 if slot not in compared or compared[slot][0] is not cell:
                     compared[slot] = (cell, is_same(cell[VALUE], value))
-                if not compared[slot][1]:
+                if type(value) is Removed:
+                    changes.append((slot, cell, value.after(cell[VALUE], cell[REVISION])))
+                elif not compared[slot][1]:
                     changes.append((slot, cell, value))
             # Nothing to commit, and so nobody to say that what was read is not so any more.
             if not changes and core.settle()[BOX] is head[BOX]:
                 return
             if changes and core.publish(head, changes) is not None:
+                for slot, _, value in changes:
+                    if type(value) is Removed:
+                        core.forget(slot)
                 core.run_callbacks()
                 return
+
+
+def _is_move(feed: Feed, slot: Slot, value: Any) -> bool:
+    """Tell whether *slot* is a member of *feed* that comes or goes when it becomes *value*."""
+    if slot._member is None or slot._member[0] is not feed:
+        return False
+    return slot._cell[VALUE] is ABSENT or type(value) is Removed

@@ -16,8 +16,10 @@ from typing import Any, Generic, TypeGuard, TypeVar, cast, overload
 from typing_extensions import TypeIs
 
 from statestore._core import NEXT, REVISION, VALUE, Cell, Slot
+from statestore._formulas import NO_VALUE, good, last_good
 from statestore._mailbox import UNSET, Bell, Test, Waiter, loop_mailbox
 from statestore._matching import ANYTHING, NOT_NONE, EqualTo, Satisfying, UnequalTo
+from statestore._records import Removed
 from statestore._text import shorten
 from statestore.errors import StoreClosedError, WaitTimeoutError
 
@@ -49,11 +51,10 @@ def check_timeout(timeout: float | None) -> float | None:
 def timed_out(slot: Slot, cell: Cell, test: object, timeout: float) -> WaitTimeoutError:
     """Make the error of a wait that looked at *cell* last."""
     return WaitTimeoutError(
-        f"{slot._name} did not {test} within {timeout:g} s; "
-        f"it is {shorten(cell[VALUE])} since revision {cell[REVISION]}",
+        f"{slot._name} did not {test} within {timeout:g} s; it is {_told(cell)}",
         key=slot._name,
         waited_for=str(test),
-        value=cell[VALUE],
+        value=last_good(cell[VALUE]),
         revision=cell[REVISION],
         timeout=timeout,
     )
@@ -62,16 +63,34 @@ def timed_out(slot: Slot, cell: Cell, test: object, timeout: float) -> WaitTimeo
 def closed_while_waiting(slot: Slot, cell: Cell, test: object) -> StoreClosedError:
     """Make the error of a wait that nothing can fulfil any more."""
     return StoreClosedError(
-        f"{slot._core.title} was closed before {slot._name} did {test}; "
-        f"it is {shorten(cell[VALUE])} since revision {cell[REVISION]}"
+        f"{slot._core.title} was closed before {slot._name} did {test}; it is {_told(cell)}"
     )
+
+
+def _told(cell: Cell) -> str:
+    value, revision, _ = cell
+    return f"{'in error' if type(value) in NO_VALUE else shorten(value)} since revision {revision}"
+
+
+def begins(cell: Cell, test: Test, *, immediate: bool) -> bool:
+    """
+    Tell whether a wait that begins at *cell*, the newest one, is over there.
+
+    Raises:
+        DerivationError: There is no value to look at.
+        KeyRemovedError: Nothing can come any more.
+    """
+    value = cell[VALUE]
+    if type(value) is Removed:
+        raise value.again()
+    return immediate and bool(test(good(value)))
 
 
 def advance(cell: Cell, test: Test) -> tuple[Cell, bool]:
     """Look at what follows *cell* until *test* accepts it; give the last cell looked at."""
     while (after := cell[NEXT]) is not None:
         cell = after
-        if test(cell[VALUE]):
+        if test(good(cell[VALUE])):
             return cell, True
     return cell, False
 
@@ -208,7 +227,7 @@ def look(slot: Slot, cell: Cell, test: Test) -> tuple[Cell, bool]:
         StoreClosedError: *test* accepted none of it, and nothing can come any more.
     """
     # Read before the chain is walked: what was committed before the end is in the chain.
-    ended = slot._core.closed
+    ended = slot._core.closed and slot._is_ended()
     cell, found = advance(cell, test)
     if ended and not found:
         raise closed_while_waiting(slot, cell, test)
@@ -225,7 +244,7 @@ async def wait(slot: Slot, test: Test, *, immediate: bool, timeout: float | None
     """
     seconds = check_timeout(timeout)
     cell = slot._latest()
-    found = immediate and bool(test(cell[VALUE]))
+    found = begins(cell, test, immediate=immediate)
     if not found:
         cell, found = look(slot, cell, test)
     if not found and (seconds is None or seconds > 0):
@@ -248,7 +267,11 @@ async def wait(slot: Slot, test: Test, *, immediate: bool, timeout: float | None
         cell, found = look(slot, cell, test)
     if found:
         return cell[VALUE]
-    raise timed_out(slot, cell, test, seconds or 0.0)
+    try:
+        raise timed_out(slot, cell, test, seconds or 0.0)
+    finally:
+        # Whoever keeps the error keeps this frame, but shall not keep all that follows.
+        del cell
 
 
 async def doze(
@@ -262,6 +285,7 @@ async def doze(
     try:
         ports[token] = Bell(loop_mailbox(slot._core, loop), waiter)
         # Looked at once more: from now on a setter finds the bell.
+        slot._latest()
         if not is_fed() and not slot._core.closed:
             if seconds is not None:
                 timer = loop.call_at(loop.time() + seconds, waiter.wake)

@@ -1,29 +1,39 @@
-"""Watchers: what has a current value and can be waited for, and the kind that can be set."""
+"""
+Watchers: what has a current value and can be waited for.
+
+What can be derived of a watcher stands here too: the two need each other.
+"""
 
 from __future__ import annotations
 
-import itertools
 from abc import abstractmethod
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, cast, final
+from collections.abc import Callable, Sequence
+from operator import not_
+from typing import Any, TypeVar, cast, final
 
 from statestore._blocking import BlockingWaits, refuse_on_loop, wait_blocking
-from statestore._callbacks import CallbackHandle, InlineMailbox
-from statestore._classes import PLAIN
-from statestore._core import BOX, NEXT, REVISION, ROUNDS, VALUE, Cell, Core, Entry, Slot
-from statestore._fork import adopt
-from statestore._logging import make_reporter
-from statestore._mailbox import Test
-from statestore._matching import EqualTo, refuse_async
-from statestore._queues import ChainQueue, NewestQueue, Overflow, make_queue
-from statestore._records import CallbackFailure, Transition
+from statestore._callbacks import CallbackHandle
+from statestore._core import NEXT, REVISION, VALUE, Cell, Slot
+from statestore._formulas import (
+    Counted,
+    Formula,
+    Mapped,
+    Source,
+    evaluate,
+    good,
+    label_of,
+    owner_of,
+)
+from statestore._inline import follow
+from statestore._mailbox import Test, loop_mailbox, running_loop
+from statestore._matching import EqualTo, Satisfying, UnequalTo, refuse_async
+from statestore._network import Network
+from statestore._queues import ChainQueue, NewestQueue, Overflow, check_bound, make_queue
 from statestore._subscription import BlockingSubscription, BlockingValues, Subscription, Values
-from statestore._text import shorten
-from statestore._values import check_immutable, is_same
+from statestore._text import name_of, shorten
 from statestore._waits import Waits, check_timeout, wait
-from statestore.errors import StateStoreError
 
+R = TypeVar("R")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -53,8 +63,16 @@ class Watcher(Waits[T_co]):
 
     @property
     @abstractmethod
-    def _source(self) -> Slot:
-        """The slot that consumers follow."""
+    def _source(self) -> Source:
+        """What a formula is made of that follows this watcher."""
+
+    @abstractmethod
+    def _open(self) -> Slot:
+        """Give the slot that a consumer in this task or thread follows from now on."""
+
+    @abstractmethod
+    def _register(self, handle: CallbackHandle) -> tuple[Cell, int]:
+        """Have *handle* called from a revision on; give a cell not behind it, and the revision."""
 
     @property
     @abstractmethod
@@ -62,19 +80,66 @@ class Watcher(Waits[T_co]):
         """The current value. Never blocks."""
 
     @property
+    @abstractmethod
     def revision(self) -> int:
         """The revision of the last transition; 0 if there was none."""
-        return int(self._source._latest()[REVISION])
 
     @property
+    @abstractmethod
     def name(self) -> str:
-        """The name of the key."""
-        return self._source._name
+        """The name of the key, or what it is derived from in words."""
 
     @property
     def blocking(self) -> BlockingWatcher[T_co]:
         """The same waits, subscriptions and values for a thread that blocks."""
-        return BlockingWatcher(self._source)
+        return BlockingWatcher(self)
+
+    def map(self, function: Callable[[T_co], R], /) -> Watcher[R]:
+        """
+        Derive a watcher of what *function* makes of the value.
+
+            busy = app.worker.map(lambda worker: worker.jobs > 0)
+
+        It follows transition by transition: each one that changes the result is one of its own,
+        at the same revision. It is computed only while somebody listens, at most once for each
+        transition and event loop, and belongs to nobody: there is nothing to close.
+
+        Args:
+            function: A pure function. It may be slow, or raise, without harm to a setter. What it
+                raises puts the derived watcher in error, with [`DerivationError`][] for those who
+                read it or wait, until the next transition for which it gives a value.
+
+        Raises:
+            TypeError: *function* cannot be called, or is asynchronous.
+
+        Cost:
+            One call for each transition of the source, while somebody listens. A chain of maps is
+            computed in one go.
+        """
+        refuse_async(function, "a map function")
+        name = f"{label_of((self._source,))}.map({name_of(function)})"
+        return Derived(Mapped(name, self._source, function))
+
+    def is_(self, value: object, /) -> Condition:
+        """Derive the condition that the value is, or equals (`==`), *value*."""
+        return self._condition(EqualTo(value), f"is {shorten(value, 60)}")
+
+    def is_not(self, value: object, /) -> Condition:
+        """Derive the condition that the value differs (`!=`) from *value*."""
+        return self._condition(UnequalTo(value), f"is not {shorten(value, 60)}")
+
+    def matches(self, predicate: Callable[[T_co], object], /) -> Condition:
+        """
+        Derive the condition that *predicate* holds for the value. Else as `map()`.
+
+        Raises:
+            TypeError: *predicate* cannot be called, or is asynchronous.
+        """
+        test = Satisfying(predicate)
+        return self._condition(test, f"matches {name_of(predicate)}")
+
+    def _condition(self, test: Test, what: str) -> Condition:
+        return Condition(Mapped(f"{label_of((self._source,))} {what}", self._source, test))
 
     def subscribe(
         self, *, initial: bool = False, maxlen: int | None = None, overflow: Overflow = "raise"
@@ -98,7 +163,8 @@ class Watcher(Waits[T_co]):
             Without a bound none to the setter, whatever the number of subscriptions: they share
             one chain of transitions. Each bounded one costs it a little.
         """
-        slot = self._source
+        check_bound(maxlen, overflow)
+        slot = self._open()
         cell = slot._latest()
         queue = make_queue(slot, cell, maxlen, overflow, _newer)
         return Subscription(slot, cell, queue, initial=initial)
@@ -110,7 +176,7 @@ class Watcher(Waits[T_co]):
         Args:
             latest: Whether to skip to the newest value whenever several are new.
         """
-        slot = self._source
+        slot = self._open()
         cell = slot._latest()
         if latest:
             return Values(slot, cell, NewestQueue(slot))
@@ -132,9 +198,8 @@ class Watcher(Waits[T_co]):
             TypeError: *callback* cannot be called, or is asynchronous.
         """
         refuse_async(callback, "a callback")
-        slot = self._source
-        handle = _handle(slot, callback, callback)
-        _register(slot, handle)
+        handle = CallbackHandle(self.name, callback, callback, {})
+        self._register(handle)
         return handle
 
     def on_value(self, value: object, callback: Callable[[], object]) -> CallbackHandle:
@@ -144,14 +209,12 @@ class Watcher(Waits[T_co]):
         Needs no event loop. Else as `on_change()`.
         """
         refuse_async(callback, "a callback")
-        slot = self._source
         once = _Once(EqualTo(value), callback)
-        handle = once.handle = _handle(slot, callback, once)
-        cell = slot._latest()
-        since = _register(slot, handle)
+        handle = once.handle = CallbackHandle(self.name, callback, once, {})
+        cell, since = self._register(handle)
         try:
             # What came up to the registration; the rest comes as to any callback.
-            while not once.test(cell[VALUE]):
+            while not once.test(good(cell[VALUE])):
                 after = cell[NEXT]
                 if after is None or after[REVISION] > since:
                     return handle
@@ -159,27 +222,19 @@ class Watcher(Waits[T_co]):
         except BaseException:
             handle.close()
             raise
-        slot._core.inline.call_now(handle, cell[REVISION], once.fire)
+        owner_of(self._source).inline.call_now(handle, cell[REVISION], once.fire)
         return handle
 
     async def _wait(self, test: Test, *, immediate: bool, timeout: float | None) -> Any:
-        return await wait(self._source, test, immediate=immediate, timeout=timeout)
+        slot = self._open()
+        try:
+            return await wait(slot, test, immediate=immediate, timeout=timeout)
+        finally:
+            slot._leave()
 
     def __bool__(self) -> bool:
         msg = f"the watcher {self.name!r} is neither true nor false; did you mean its `value`?"
         raise TypeError(msg)
-
-
-def _handle(
-    slot: Slot, callback: Callable[..., object], function: Callable[[Any, Any], object]
-) -> CallbackHandle:
-    return CallbackHandle(slot._name, callback, function, slot._core.listen(slot).callbacks)
-
-
-def _register(slot: Slot, handle: CallbackHandle) -> int:
-    """Have *handle* told of what comes after the revision that this gives."""
-    handle._registered[handle] = None
-    return slot._core.fence(handle)
 
 
 @final
@@ -209,10 +264,6 @@ class _Once:
         self.callback()
 
 
-def _decided(decision: tuple[T], _old: object) -> tuple[T]:
-    return decision
-
-
 def _newer(_old: object, new: T) -> T:
     return new
 
@@ -221,23 +272,24 @@ def _newer(_old: object, new: T) -> T:
 class BlockingWatcher(BlockingWaits[T_co]):
     """The blocking side of a watcher, from `Watcher.blocking`."""
 
-    __slots__ = ("_slot",)
+    __slots__ = ("_watcher",)
 
-    def __init__(self, slot: Slot) -> None:
-        self._slot = slot
+    def __init__(self, watcher: Watcher[T_co]) -> None:
+        self._watcher = watcher
 
     def subscribe(
         self, *, initial: bool = False, maxlen: int | None = None, overflow: Overflow = "raise"
     ) -> BlockingSubscription[T_co]:
         """Open a queue of the transitions from now on, as `Watcher.subscribe()`."""
-        slot = self._slot
+        check_bound(maxlen, overflow)
+        slot = self._watcher._open()
         cell = slot._latest()
         queue = make_queue(slot, cell, maxlen, overflow, _newer)
         return BlockingSubscription(slot, cell, queue, initial=initial)
 
     def values(self, *, latest: bool = False) -> BlockingValues[T_co]:
         """Iterate over the values with a plain `for`, as `Watcher.values()`."""
-        slot = self._slot
+        slot = self._watcher._open()
         cell = slot._latest()
         if latest:
             return BlockingValues(slot, cell, NewestQueue(slot))
@@ -246,244 +298,122 @@ class BlockingWatcher(BlockingWaits[T_co]):
     def _wait(self, test: Test, *, immediate: bool, timeout: float | None) -> Any:
         refuse_on_loop()
         seconds = check_timeout(timeout)
-        cell = self._slot._latest()
-        if immediate and test(cell[VALUE]):
-            return cell[VALUE]
-        return wait_blocking(self._slot, cell, test, seconds)
+        slot = self._watcher._open()
+        try:
+            return wait_blocking(slot, test, immediate=immediate, seconds=seconds)
+        finally:
+            slot._leave()
+
+
+class Derived(Watcher[T_co]):
+    """A watcher of what a formula gives."""
+
+    __slots__ = ("__weakref__", "_formula")
+
+    def __init__(self, formula: Formula) -> None:
+        self._formula = formula
+
+    @property
+    def _source(self) -> Source:
+        return self._formula
+
+    def _open(self) -> Slot:
+        core = self._formula.core
+        loop = running_loop()
+        network = Network(core) if loop is None else loop_mailbox(core, loop).network(core)
+        return network.open(self._formula)
+
+    def _register(self, handle: CallbackHandle) -> tuple[Cell, int]:
+        return follow(self._formula.core, self._formula, handle)
+
+    @property
+    def value(self) -> T_co:
+        """
+        The current value, computed from values of one revision. Never blocks.
+
+        Raises:
+            DerivationError: It cannot be computed.
+
+        Cost:
+            Linear in what it is derived from, if any of that has changed since it was read last.
+        """
+        return cast("T_co", good(evaluate(self._formula)[0]))
+
+    @property
+    def revision(self) -> int:
+        """The revision of the last transition of what it is derived from."""
+        return evaluate(self._formula)[1]
+
+    @property
+    def name(self) -> str:
+        """What it is derived from, in words."""
+        return self._formula.name
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
 
 
 @final
-class ValueWatcher(Slot, Watcher[T], Generic[T]):
+class Condition(Derived[bool]):
     """
-    A value that any thread may set and any task, thread or callback may wait for.
+    A derived watcher of whether something holds.
 
-    In a store it is what a [`Key`][] gives; it also stands alone:
+    Conditions are combined by `&`, `|` and `~`, or by [`all_of`][], [`any_of`][] and
+    [`at_least`][]; one side may be any watcher of `bool`.
 
-        state = ValueWatcher("disconnected")
-
-        async def drain():
-            await state.wait_for("closing")  # also when "closed" follows in the same tick
-
-    Args:
-        initial_value: The value to begin with.
-        on_change: Called with the old and new value of every transition, as by `on_change()`.
-        immutable: Whether to accept immutable values only, as a store does. Alone, a watcher takes
-            any object; one that is changed in place and set again makes no transition.
-        name: What to call it in records, errors and logs.
-        on_error: Called with a [`CallbackFailure`][] when a callback raises; logged by default.
-
-    Thread safety:
-        All of it may be used from any thread, callback, signal handler or finalizer.
-
-    Cost:
-        A set is a fraction of a microsecond as long as nobody listens, and then costs as much
-        as there are event loops and blocked threads that care, not consumers.
+        ready = app.conn.is_(Conn.CONNECTED) & ~app.paused.is_(True)
+        await ready.wait(timeout=30)
     """
 
-    __slots__ = ("__weakref__",)
+    __slots__ = ()
 
-    def __init__(
-        self,
-        initial_value: T,
-        *,
-        on_change: Callable[[T, T], object] | None = None,
-        immutable: bool = False,
-        name: str = "value",
-        on_error: Callable[[CallbackFailure], object] | None = None,
-    ) -> None:
-        if immutable:
-            check_immutable(initial_value, name)
-        inline = InlineMailbox(make_reporter(on_error))
-        core = Core(inline, f"the watcher {name!r}", strict=immutable)
-        adopt(core)
-        Slot.__init__(self, core, name, initial_value)
-        if on_change is not None:
-            self.on_change(on_change)
-
-    @classmethod
-    def _in_store(cls, core: Core, name: str, value: object, revision: int = 0) -> Self:
-        watcher = cls.__new__(cls)
-        Slot.__init__(watcher, core, name, value, revision)
-        return watcher
-
-    @property
-    def _source(self) -> Slot:
-        return self
-
-    def _get(self) -> T:
-        if self._core.head[BOX]:
-            self._core.settle()
-        cell = self._cell
-        while (after := cell[NEXT]) is not None:
-            cell = after
-        return cast("T", cell[VALUE])
-
-    def _put(self, new: T) -> Cell | None:
+    async def wait(self, *, timeout: float | None = None) -> None:
         """
-        Set the value; give the cell of the old one, behind which the new one is linked.
-
-        This is `_change()` written out for the common case: nothing is left to be applied, the
-        listeners look for themselves, and nobody else commits meanwhile.
-        """
-        core = self._core
-        revision, box = core.head
-        listeners = self._listeners
-        if not (
-            box
-            or core.attention
-            or (listeners is not None and (listeners.callbacks or listeners.groups))
-        ):
-            kind = type(new)
-            if kind not in PLAIN and core.strict:
-                check_immutable(new, self._name, self._cell[VALUE])
-            old, _, after = cell = self._cell
-            if after is None:
-                # `is_same()`, written out.
-                if new is old or (type(old) is kind and (new == old) is True):
-                    return None
-                revision += 1
-                after = [new, revision, None]
-                following: list[Entry] = []
-                entry = (revision, following, None, self, cell, after)
-                box.append(entry)
-                if box[0] is entry:
-                    cell[NEXT] = self._cell = after
-                    listeners = self._listeners
-                    if listeners is not None and (listeners.ports or listeners.rings):
-                        listeners.notify()
-                    core.head = (revision, following)
-                    return cell
-        # No lambda: a captured variable is slower, and this function is the hot one.
-        return self._change(partial(_decided, (new,))) or None
-
-    if TYPE_CHECKING:
-
-        @property
-        def value(self) -> T:
-            """The current value. Reading never blocks; setting is `set()`."""
-            ...
-
-        @value.setter
-        def value(self, new_value: T) -> None: ...
-
-    else:
-        # The functions themselves, as a property of two more would cost a fifth of a set.
-        value = property(_get, _put, doc="The current value. Never blocks; setting is `set()`.")
-
-    def set(self, new_value: T) -> Transition[T] | None:
-        """
-        Set the value, and give the transition that this made.
-
-        Returns:
-            None if nothing changed: *new_value* is the current value, or of the same type and
-            equal. The old object is kept then.
+        Wait until it holds. Else as `Watcher.wait_for()`.
 
         Raises:
-            MutableValueError: *new_value* can be changed in place, and the store forbids that.
-            StoreClosedError: The store is closed.
-            CallbackLoopError: Callbacks have set each other off too often.
-            Exception: What the `==` of the values raised. Nothing is changed then.
+            DerivationError: It cannot be computed.
+            WaitTimeoutError: It did not hold within *timeout* seconds.
+            StoreClosedError: The store was closed.
         """
-        return self._made(self._put(new_value))
+        await self.wait_for(True, timeout=timeout)  # noqa: FBT003 -- the value that is waited for
 
-    def set_if(self, new_value: T, condition: Callable[[T], object]) -> bool:
-        """
-        Set the value if *condition* holds for the current one.
+    def __and__(self, other: Watcher[bool]) -> Condition:
+        return count_of((self, other), 2, " and ")
 
-        Args:
-            new_value: The value to set.
-            condition: Called with the current value; again if that changed meanwhile.
+    def __or__(self, other: Watcher[bool]) -> Condition:
+        return count_of((self, other), 1, " or ")
 
-        Returns:
-            Whether the condition held, not whether this made a change: setting an equal value
-            makes none.
+    def __rand__(self, other: Watcher[bool]) -> Condition:
+        return count_of((other, self), 2, " and ")
 
-        Raises:
-            Exception: What *condition* raised; else as `set()`.
-        """
-        refuse_async(condition, "a condition")
-        return self._change(lambda old: (new_value,) if condition(old) else None) is not False
+    def __ror__(self, other: Watcher[bool]) -> Condition:
+        return count_of((other, self), 1, " or ")
 
-    def compare_and_set(self, expected: object, new_value: T) -> bool:
-        """
-        Set the value if the current one is, or equals (`==`), *expected*.
+    def __invert__(self) -> Condition:
+        return Condition(Mapped(f"not ({label_of((self._source,))})", self._source, not_))
 
-        Returns:
-            Whether it was as expected.
 
-        Raises:
-            Exception: As `set()`.
-        """
-        return self.set_if(new_value, EqualTo(expected))
+def count_of(conditions: Sequence[Watcher[bool]], least: int, joint: str = ", ") -> Condition:
+    """
+    Derive the condition that at least so many of *conditions* hold.
 
-    def update(self, function: Callable[[T], T]) -> Transition[T] | None:
-        """
-        Set the value to what *function* makes of the current one, with no set in between.
-
-        Args:
-            function: Called with the current value; again if that changed meanwhile, so it should
-                do nothing but compute.
-
-        Returns:
-            The transition that this made, or None if nothing changed.
-
-        Raises:
-            Exception: What *function* raised; else as `set()`.
-        """
-        refuse_async(function, "an update function")
-        return self._made(self._change(lambda old: (function(old),)))
-
-    def close(self) -> None:
-        """
-        End a watcher that stands alone, as `Store.close()` ends a store.
-
-        Raises:
-            StateStoreError: It belongs to a store.
-        """
-        if self._core.names:
-            msg = f"{self.name!r} is a key of {self._core.title}; close the store"
-            raise StateStoreError(msg)
-        self._core.end()
-
-    def _change(self, decide: Callable[[T], tuple[T] | None]) -> Cell | Literal[False] | None:
-        """
-        Change the value as *decide* says of the very value that is replaced.
-
-        Gives the cell of the old value, behind which the new one is linked; None if that would
-        have been the same; False if *decide* says no.
-        """
-        core = self._core
-        turn = None
-        try:
-            for rounds in itertools.count():
-                if rounds == ROUNDS:
-                    turn = core.take_turn()
-                head = core.settle_open()
-                cell = self._tail()
-                decision = decide(cell[VALUE])
-                if decision is None:
-                    return False
-                (new,) = decision
-                if core.strict and type(new) not in PLAIN:
-                    check_immutable(new, self._name, cell[VALUE])
-                if is_same(cell[VALUE], new):
-                    return None
-                while self._tail() is cell:
-                    if core.publish(head, ((self, cell, new),)) is not None:
-                        core.run_callbacks()
-                        return cell
-                    head = core.settle_open()
-            raise AssertionError  # pragma: no cover -- count() has no end
-        finally:
-            if turn is not None:
-                core.end_turn(turn)
-
-    def _made(self, before: Cell | Literal[False] | None) -> Transition[T] | None:
-        if not before:
-            return None
-        value, revision, _ = before[NEXT]
-        return Transition(key=self._name, old=before[VALUE], new=value, revision=revision)
-
-    def __repr__(self) -> str:
-        value, revision, _ = self._latest()
-        return f"<ValueWatcher {self._name!r}: {shorten(value)} at revision {revision}>"
+    Raises:
+        TypeError: One of them is no watcher.
+        DifferentStoresError: They are not of one store.
+    """
+    sources: list[Source] = []
+    for condition in conditions:
+        if isinstance(condition, Condition):
+            sources.append(condition._formula)
+        elif isinstance(condition, Watcher):
+            source = condition._source
+            sources.append(Mapped(label_of((source,)), source, bool))
+        else:
+            msg = f"a condition is a watcher of bool, not {shorten(condition)}"  # type: ignore[unreachable]
+            raise TypeError(msg)
+    names = label_of(sources, joint)
+    if joint == ", ":
+        kind = {1: "any", len(sources): "all"}.get(least, f"at least {least}")
+        names = f"{kind} of ({names})"
+    return Condition(Counted(names, sources, least))

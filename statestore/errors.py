@@ -18,7 +18,10 @@ __all__ = [
     "BlockingError",
     "CallbackLoopError",
     "ConflictError",
+    "DerivationError",
+    "DifferentStoresError",
     "DuplicateKeyError",
+    "KeyRemovedError",
     "LaggedError",
     "MutableValueError",
     "StateStoreError",
@@ -62,6 +65,19 @@ class DuplicateKeyError(StateStoreError, ValueError):
     """The caller gave a key a name that is taken."""
 
 
+class KeyRemovedError(StateStoreError, KeyError):
+    """
+    The member of a family that a watcher stands for was removed.
+
+    Attributes:
+        key: The name of the member, such as `workers['w1']`.
+    """
+
+    def __init__(self, message: str, *, key: str = "") -> None:
+        super().__init__(message)
+        self.key = key
+
+
 class ConflictError(StateStoreError, RuntimeError):
     """
     A key that a transaction had read was committed by somebody else before it ended.
@@ -76,6 +92,37 @@ class ConflictError(StateStoreError, RuntimeError):
     def __init__(self, message: str, *, key: str = "") -> None:
         super().__init__(message)
         self.key = key
+
+
+class DerivationError(StateStoreError, RuntimeError):
+    """
+    A derived watcher has no value: a function that it is computed with raised an error.
+
+    The error that the function raised is the `__cause__`. The watcher has a value again with the
+    next transition for which the function gives one.
+
+    Attributes:
+        function: The function.
+        values: What it was called with.
+        revision: The revision of these values.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        function: object = None,
+        values: tuple[object, ...] = (),
+        revision: int = 0,
+    ) -> None:
+        super().__init__(message)
+        self.function = function
+        self.values = values
+        self.revision = revision
+
+
+class DifferentStoresError(StateStoreError, ValueError):
+    """The caller combined watchers that have no common order of commits: put them in one store."""
 
 
 class StoreClosedError(StateStoreError, RuntimeError):

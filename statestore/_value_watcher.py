@@ -1,0 +1,291 @@
+"""The watcher that can be set."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Generic, Literal, Self, TypeVar, cast, final
+
+from statestore._callbacks import CallbackHandle, InlineMailbox
+from statestore._classes import PLAIN
+from statestore._core import BOX, NEXT, REVISION, ROUNDS, VALUE, Cell, Core, Entry, Slot
+from statestore._fork import adopt
+from statestore._formulas import Source, good
+from statestore._logging import make_reporter
+from statestore._matching import EqualTo, refuse_async
+from statestore._records import CallbackFailure, Removed, Transition
+from statestore._text import shorten
+from statestore._values import check_immutable, is_same
+from statestore._watcher import Watcher
+from statestore.errors import StateStoreError
+
+T = TypeVar("T")
+
+
+def _decided(decision: tuple[T], _old: object) -> tuple[T]:
+    return decision
+
+
+@final
+class ValueWatcher(Slot, Watcher[T], Generic[T]):
+    """
+    A value that any thread may set and any task, thread or callback may wait for.
+
+    In a store it is what a [`Key`][] gives; it also stands alone:
+
+        state = ValueWatcher("disconnected")
+
+        async def drain():
+            await state.wait_for("closing")  # also when "closed" follows in the same tick
+
+    Args:
+        initial_value: The value to begin with.
+        on_change: Called with the old and new value of every transition, as by `on_change()`.
+        immutable: Whether to accept immutable values only, as a store does. Alone, a watcher takes
+            any object; one that is changed in place and set again makes no transition.
+        name: What to call it in records, errors and logs.
+        on_error: Called with a [`CallbackFailure`][] when a callback raises; logged by default.
+
+    Thread safety:
+        All of it may be used from any thread, callback, signal handler or finalizer.
+
+    Cost:
+        A set is a fraction of a microsecond as long as nobody listens, and then costs as much
+        as there are event loops and blocked threads that care, not consumers.
+    """
+
+    __slots__ = ("__weakref__",)
+
+    def __init__(
+        self,
+        initial_value: T,
+        *,
+        on_change: Callable[[T, T], object] | None = None,
+        immutable: bool = False,
+        name: str = "value",
+        on_error: Callable[[CallbackFailure], object] | None = None,
+    ) -> None:
+        if immutable:
+            check_immutable(initial_value, name)
+        inline = InlineMailbox(make_reporter(on_error))
+        core = Core(inline, f"the watcher {name!r}", strict=immutable)
+        adopt(core)
+        Slot.__init__(self, core, name, initial_value)
+        if on_change is not None:
+            self.on_change(on_change)
+
+    @classmethod
+    def _in_store(cls, core: Core, name: str, value: object, revision: int = 0) -> Self:
+        watcher = cls.__new__(cls)
+        Slot.__init__(watcher, core, name, value, revision)
+        return watcher
+
+    @property
+    def _source(self) -> Source:
+        return self
+
+    def _open(self) -> Slot:
+        return self
+
+    def _register(self, handle: CallbackHandle) -> tuple[Cell, int]:
+        cell = self._latest()
+        handle._registered = callbacks = self._core.listen(self).callbacks
+        callbacks[handle] = None
+        return cell, self._core.fence(handle)
+
+    @property
+    def revision(self) -> int:
+        """The revision of the last transition; 0 if there was none."""
+        return int(self._latest()[REVISION])
+
+    @property
+    def name(self) -> str:
+        """The name of the key."""
+        return self._name
+
+    def _get(self) -> T:
+        if self._core.head[BOX]:
+            self._core.settle()
+        cell = self._cell
+        while (after := cell[NEXT]) is not None:
+            cell = after
+        value = cell[VALUE]
+        if type(value) is Removed:
+            raise value.again()
+        return cast("T", value)
+
+    def _put(self, new: T) -> Cell | None:
+        """
+        Set the value; give the cell of the old one, behind which the new one is linked.
+
+        This is `_change()` written out for the common case: nothing is left to be applied, the
+        listeners look for themselves, and nobody else commits meanwhile.
+        """
+        core = self._core
+        revision, box = core.head
+        listeners = self._listeners
+        if not (
+            box
+            or core.attention
+            or (
+                listeners is not None
+                and (listeners.callbacks or listeners.groups or listeners.family)
+            )
+        ):
+            kind = type(new)
+            if kind not in PLAIN and core.strict:
+                check_immutable(new, self._name, self._cell[VALUE])
+            old, _, after = cell = self._cell
+            if after is None and type(old) is not Removed:
+                # `is_same()`, written out.
+                if new is old or (type(old) is kind and (new == old) is True):
+                    return None
+                revision += 1
+                after = [new, revision, None]
+                following: list[Entry] = []
+                entry = (revision, following, None, self, cell, after)
+                box.append(entry)
+                if box[0] is entry:
+                    cell[NEXT] = self._cell = after
+                    listeners = self._listeners
+                    if listeners is not None and (listeners.ports or listeners.rings):
+                        listeners.notify()
+                    core.head = (revision, following)
+                    return cell
+        # No lambda: a captured variable is slower, and this function is the hot one.
+        return self._change(partial(_decided, (new,))) or None
+
+    if TYPE_CHECKING:
+
+        @property
+        def value(self) -> T:
+            """The current value. Reading never blocks; setting is `set()`."""
+            ...
+
+        @value.setter
+        def value(self, new_value: T) -> None: ...
+
+    else:
+        # The functions themselves, as a property of two more would cost a fifth of a set.
+        value = property(_get, _put, doc="The current value. Never blocks; setting is `set()`.")
+
+    def set(self, new_value: T) -> Transition[T] | None:
+        """
+        Set the value, and give the transition that this made.
+
+        Returns:
+            None if nothing changed: *new_value* is the current value, or of the same type and
+            equal. The old object is kept then.
+
+        Raises:
+            MutableValueError: *new_value* can be changed in place, and the store forbids that.
+            StoreClosedError: The store is closed.
+            CallbackLoopError: Callbacks have set each other off too often.
+            Exception: What the `==` of the values raised. Nothing is changed then.
+        """
+        return self._made(self._put(new_value))
+
+    def set_if(self, new_value: T, condition: Callable[[T], object]) -> bool:
+        """
+        Set the value if *condition* holds for the current one.
+
+        Args:
+            new_value: The value to set.
+            condition: Called with the current value; again if that changed meanwhile.
+
+        Returns:
+            Whether the condition held, not whether this made a change: setting an equal value
+            makes none.
+
+        Raises:
+            Exception: What *condition* raised; else as `set()`.
+        """
+        refuse_async(condition, "a condition")
+        return self._change(lambda old: (new_value,) if condition(old) else None) is not False
+
+    def compare_and_set(self, expected: object, new_value: T) -> bool:
+        """
+        Set the value if the current one is, or equals (`==`), *expected*.
+
+        Returns:
+            Whether it was as expected.
+
+        Raises:
+            Exception: As `set()`.
+        """
+        return self.set_if(new_value, EqualTo(expected))
+
+    def update(self, function: Callable[[T], T]) -> Transition[T] | None:
+        """
+        Set the value to what *function* makes of the current one, with no set in between.
+
+        Args:
+            function: Called with the current value; again if that changed meanwhile, so it should
+                do nothing but compute.
+
+        Returns:
+            The transition that this made, or None if nothing changed.
+
+        Raises:
+            Exception: What *function* raised; else as `set()`.
+        """
+        refuse_async(function, "an update function")
+        return self._made(self._change(lambda old: (function(old),)))
+
+    def close(self) -> None:
+        """
+        End a watcher that stands alone, as `Store.close()` ends a store.
+
+        Raises:
+            StateStoreError: It belongs to a store.
+        """
+        if self._core.names:
+            msg = f"{self.name!r} is a key of {self._core.title}; close the store"
+            raise StateStoreError(msg)
+        self._core.end()
+
+    def _change(self, decide: Callable[[T], tuple[T] | None]) -> Cell | Literal[False] | None:
+        """
+        Change the value as *decide* says of the very value that is replaced.
+
+        Gives the cell of the old value, behind which the new one is linked; None if that would
+        have been the same; False if *decide* says no.
+        """
+        core = self._core
+        turn = None
+        try:
+            for rounds in itertools.count():
+                if rounds == ROUNDS:
+                    turn = core.take_turn()
+                head = core.settle_open()
+                cell = self._tail()
+                decision = decide(good(cell[VALUE]))
+                if decision is None:
+                    return False
+                (new,) = decision
+                if core.strict and type(new) not in PLAIN:
+                    check_immutable(new, self._name, cell[VALUE])
+                if is_same(cell[VALUE], new):
+                    return None
+                while self._tail() is cell:
+                    if core.publish(head, ((self, cell, new),)) is not None:
+                        core.run_callbacks()
+                        return cell
+                    head = core.settle_open()
+            raise AssertionError  # pragma: no cover -- count() has no end
+        finally:
+            if turn is not None:
+                core.end_turn(turn)
+
+    def _made(self, before: Cell | Literal[False] | None) -> Transition[T] | None:
+        if not before:
+            return None
+        value, revision, _ = before[NEXT]
+        return Transition(key=self._name, old=before[VALUE], new=value, revision=revision)
+
+    def __repr__(self) -> str:
+        value, revision, _ = self._latest()
+        if type(value) is Removed:
+            return f"<ValueWatcher {self._name!r}, removed at revision {revision}>"
+        return f"<ValueWatcher {self._name!r}: {shorten(value)} at revision {revision}>"
