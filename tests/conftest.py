@@ -7,6 +7,8 @@ from typing import Any, cast
 
 import pytest
 
+from statestore._mailbox import ThreadPort
+
 
 @pytest.fixture
 def untraced() -> Iterator[None]:
@@ -22,3 +24,26 @@ def untraced() -> Iterator[None]:
     yield
     threading.settrace(cast("Any", in_threads))
     sys.settrace(here)
+
+
+@pytest.fixture
+def parked(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Give an event that is set as soon as a thread is about to block."""
+    event = threading.Event()
+    park = ThreadPort.park
+
+    def park_and_tell(self: ThreadPort, cell: list[Any], seconds: float | None) -> None:
+        event.set()
+        park(self, cell, seconds)
+
+    monkeypatch.setattr(ThreadPort, "park", park_and_tell)
+    return event
+
+
+@pytest.fixture
+def frequent_switches() -> Iterator[None]:
+    """Have the threads take turns often."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.0005)
+    yield
+    sys.setswitchinterval(before)

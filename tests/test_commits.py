@@ -13,7 +13,6 @@ import pytest
 
 from statestore import (
     ABSENT,
-    BlockingCommitSubscription,
     BlockingError,
     Commit,
     CommitSubscription,
@@ -30,9 +29,10 @@ from statestore import (
 )
 from statestore._commits import join
 from statestore._core import Core
+from support.families import Pool, removed
 from support.loop import StepLoop
-
-Stream = CommitSubscription | BlockingCommitSubscription
+from support.streams import drain
+from support.traces import assert_no_trace
 
 
 class App(Store):
@@ -53,16 +53,6 @@ def move(app: App, amount: int) -> None:
 def told(commit: Commit) -> dict[str, tuple[Any, Any]]:
     """Give old and new value of each key of *commit*."""
     return {t.key: (t.old, t.new) for t in commit.transitions}
-
-
-def drain(sub: Stream) -> list[Commit]:
-    """Take all that is there."""
-    taken = []
-    while True:
-        try:
-            taken.append(sub.get_nowait())
-        except asyncio.QueueEmpty:
-            return taken
 
 
 def in_thread(function: Callable[[], object]) -> None:
@@ -602,6 +592,275 @@ async def test_a_parked_reader_is_woken_by_close(app: App) -> None:
     await asyncio.sleep(0)
     sub.close()
     assert None is await reader
+
+
+# -- members that come and go ----------------------------------------------------------------------
+
+
+def exchange(pool: Pool, key: str, value: int) -> None:
+    """Remove a worker, and add another one under the same key, in one commit."""
+    with pool.transaction() as tx:
+        tx.remove(pool.workers, key)
+        tx.add(pool.workers, key, value)
+
+
+def swap(pool: Pool) -> None:
+    """Have one worker go and another one come, and change a third and a key, in one commit."""
+    with pool.transaction() as tx:
+        tx.remove(pool.workers, "b")
+        tx.add(pool.workers, "c", 30)
+        tx[pool.workers["a"]] = 12
+        tx[pool.n] = 1
+
+
+# Each is one commit. At the beginning there are two workers, "a" and "b".
+STEPS: list[Callable[[Pool], object]] = [
+    lambda pool: pool.workers["a"].set(11),
+    lambda pool: pool.workers.__delitem__("a"),
+    lambda pool: pool.workers.add("a", 10),
+    lambda pool: pool.things.add(1, "x"),
+    swap,
+    lambda pool: exchange(pool, "a", 13),
+    lambda pool: pool.workers["a"].set(14),
+    lambda pool: pool.n.set(2),
+    lambda pool: pool.workers.__delitem__("a"),
+    lambda pool: pool.workers.add("b", 21),
+    lambda pool: pool.workers.__delitem__("b"),
+    lambda pool: pool.workers.__delitem__("c"),
+    lambda pool: pool.things.__delitem__(1),
+]
+
+State = dict[str, Any]
+
+
+def state(snapshot: Snapshot) -> State:
+    """Give what is in *snapshot*, and its revision."""
+    return {"n": snapshot.n, "workers": dict(snapshot.workers), "things": dict(snapshot.things)} | {
+        "revision": snapshot.revision
+    }
+
+
+@pytest.fixture
+def pool() -> Pool:
+    """Give a store with two workers."""
+    pool = Pool()
+    pool.workers.add("a", 10)
+    pool.workers.add("b", 20)
+    return pool
+
+
+def go(pool: Pool) -> list[State]:
+    """Do all steps; give what the store was before, and after each of them."""
+    states = [state(pool.snapshot())]
+    for step in STEPS:
+        step(pool)
+        states.append(state(pool.snapshot()))
+    return states
+
+
+async def seen_by(sub: CommitSubscription) -> list[State]:
+    """Give all that a wait is shown, from its place to the end of the queue."""
+    seen: list[State] = []
+    with pytest.raises(WaitTimeoutError):
+        await sub.wait_until(lambda now: seen.append(state(now)), timeout=0)
+    return seen
+
+
+def in_detail(commits: list[Commit]) -> list[list[tuple[str, Any, Any]]]:
+    """Give key, old and new of each transition."""
+    return [[(t.key, t.old, t.new) for t in commit.transitions] for commit in commits]
+
+
+async def test_members_that_come_and_go_are_transitions(pool: Pool) -> None:
+    """P091: ABSENT stands for a member that was not there yet, or is not there any more."""
+    with pool.subscribe() as sub:
+        go(pool)
+        commits = drain(sub)
+    a, b, c, one = "workers['a']", "workers['b']", "workers['c']", "things[1]"
+    assert [
+        [(a, 10, 11)],
+        [(a, 11, ABSENT)],
+        [(a, ABSENT, 10)],
+        [(one, ABSENT, "x")],
+        [(b, 20, ABSENT), (c, ABSENT, 30), (a, 10, 12), ("n", 0, 1)],
+        [(a, 12, ABSENT), (a, ABSENT, 13)],
+        [(a, 13, 14)],
+        [("n", 1, 2)],
+        [(a, 14, ABSENT)],
+        [(b, ABSENT, 21)],
+        [(b, 21, ABSENT)],
+        [(c, 30, ABSENT)],
+        [(one, "x", ABSENT)],
+    ] == in_detail(commits)
+    assert list(range(3, 16)) == [commit.revision for commit in commits]
+
+
+@pytest.mark.parametrize("maxlen", [None, len(STEPS)])
+@pytest.mark.parametrize("place", range(len(STEPS) + 1))
+async def test_a_wait_sees_members_from_any_place_on(
+    pool: Pool, place: int, maxlen: int | None
+) -> None:
+    """Wherever it stands in the queue, each snapshot has the members of its revision. P087."""
+    with pool.subscribe(maxlen=maxlen) as sub:
+        states = go(pool)
+        for _ in range(place):
+            sub.get_nowait()
+        assert states[place:] == await seen_by(sub)
+
+
+@pytest.mark.parametrize("place", range(len(STEPS)))
+async def test_a_wait_sees_members_as_they_come(pool: Pool, place: int) -> None:
+    """So it does if it was asked before, and the rest is committed, or read, only then."""
+    states = [state(pool.snapshot())]
+    with pool.subscribe() as sub:
+        for step in STEPS[:place]:
+            step(pool)
+            states.append(state(pool.snapshot()))
+        assert states == await seen_by(sub)
+        for step in STEPS[place:]:
+            step(pool)
+            states.append(state(pool.snapshot()))
+        sub.get_nowait()
+        assert states[place + 1 :] == await seen_by(sub)
+
+
+@pytest.mark.parametrize("maxlen", range(1, len(STEPS) + 1))
+async def test_a_wait_over_joined_members_sees_their_end(pool: Pool, maxlen: int) -> None:
+    """What was joined is one step, to what all members were at its revision. P094."""
+    with pool.subscribe(maxlen=maxlen, overflow="latest") as sub:
+        states = go(pool)
+        assert [*states[:maxlen], states[-1]] == await seen_by(sub)
+
+
+@pytest.mark.parametrize("maxlen", range(1, len(STEPS)))
+async def test_a_wait_goes_on_behind_a_loss_of_members(pool: Pool, maxlen: int) -> None:
+    """The loss tells what there is now; the snapshots behind it are right again. P094."""
+    with pool.subscribe(maxlen=maxlen) as sub:
+        states = go(pool)
+        with pytest.raises(LaggedError) as caught:
+            await sub.wait_until(lambda now: now.revision > 2)
+        assert states[-1] == state(caught.value.value)
+        assert states[-maxlen - 1 :] == await seen_by(sub)
+
+
+async def test_a_joined_commit_leads_from_the_first_member_to_the_last(pool: Pool) -> None:
+    """Each member has one transition, those that came and went meanwhile as well. P094."""
+    with pool.subscribe(maxlen=1, overflow="latest") as sub:
+        go(pool)
+        (joined,) = drain(sub)
+    assert (15, len(STEPS) - 1) == (joined.revision, joined.missed)
+    told = [(t.key, t.old, t.new) for t in joined.transitions]
+    a, b = "workers['a']", "workers['b']"
+    assert [(a, 10, ABSENT), (a, ABSENT, ABSENT), (a, ABSENT, ABSENT)] == told_of(a, told)
+    assert [(b, 20, ABSENT), (b, ABSENT, ABSENT)] == told_of(b, told)
+    assert [("n", 0, 2)] == told_of("n", told)
+
+
+def told_of(key: str, told: list[tuple[str, Any, Any]]) -> list[tuple[str, Any, Any]]:
+    """Give what was told of one key."""
+    return [transition for transition in told if transition[0] == key]
+
+
+async def test_a_wait_parks_until_members_are_as_wanted(pool: Pool) -> None:
+    """A wait that is asleep is woken by members that come and go in a thread."""
+    with pool.subscribe() as sub:
+        waiting = asyncio.ensure_future(
+            sub.wait_until(lambda now: set(now.workers) == {"b", "c"} and now.workers["b"] == 0)
+        )
+        await asyncio.sleep(0)
+        in_thread(lambda: pool.workers.add("c"))
+        in_thread(lambda: pool.workers.__delitem__("a"))
+        in_thread(lambda: pool.workers["b"].set(0))
+        in_thread(lambda: pool.workers.__delitem__("b"))
+        found = await waiting
+    assert ({"b": 0, "c": 0}, 5) == (dict(found.workers), found.revision)
+
+
+def test_a_thread_waits_over_snapshots_with_members(pool: Pool) -> None:
+    """The blocking twin sees members at every revision, too."""
+    with pool.blocking.subscribe() as sub:
+        states = go(pool)
+        seen: list[State] = []
+        with pytest.raises(WaitTimeoutError):
+            sub.wait_until(lambda now: seen.append(state(now)), timeout=0)
+    assert states == seen
+
+
+async def test_snapshots_of_a_wait_stay_as_they_are(pool: Pool) -> None:
+    """A snapshot that was given out does not follow what comes later."""
+    with pool.subscribe() as sub:
+        found = await sub.wait_until(lambda now: True)
+        go(pool)
+        drain(sub)
+        assert {"a": 10, "b": 20} == dict(found.workers)
+
+
+async def test_over_some_keys_families_are_left_out(pool: Pool) -> None:
+    """Who named keys follows just these; members that come and go are no concern of his."""
+    with pool.subscribe(pool.n) as sub:
+        go(pool)
+        assert [[("n", 0, 1)], [("n", 1, 2)]] == in_detail(drain(sub))
+        found = await sub.wait_until(lambda now: True)
+        assert ({"n": 2}, 10) == (dict(found), found.revision)
+
+
+MEMBER_STEPS = STEPS[:5]
+
+
+@pytest.mark.parametrize("place", range(4))
+async def test_a_member_can_be_followed_beside_a_key(pool: Pool, place: int) -> None:
+    """A member that is named is told of up to its end, and is in no snapshot afterwards. P091."""
+    name = "workers['a']"
+    expected = [{"n": 0, name: 10}, {"n": 0, name: 11}, {"n": 0}, {"n": 1}]
+    with pool.subscribe(pool.workers["a"], pool.n) as sub:
+        for step in MEMBER_STEPS:
+            step(pool)
+        commits = [sub.get_nowait() for _ in range(place)]
+        seen: list[dict[str, Any]] = []
+        with pytest.raises(WaitTimeoutError):
+            await sub.wait_until(lambda now: seen.append(dict(now)), timeout=0)
+    assert expected[place:] == seen
+    told = [[(name, 10, 11)], [(name, 11, ABSENT)], [("n", 0, 1)]]
+    assert told[:place] == in_detail(commits)
+
+
+async def test_a_member_that_was_removed_can_be_named_to_no_avail(pool: Pool) -> None:
+    """It has no transitions any more, and is in no snapshot. P091."""
+    gone = removed(pool)
+    with pool.subscribe(gone) as sub:
+        pool.workers.add("gone", 5)
+        assert [] == drain(sub)
+        assert {} == dict(await sub.wait_until(lambda now: True))
+    assert_no_trace(pool)
+
+
+def test_snapshots_of_members_are_consistent_while_threads_commit() -> None:
+    """However threads exchange members, every snapshot has all of one commit. P087."""
+    pool = Pool()
+    stop = threading.Event()
+
+    def work() -> None:
+        turn = 0
+        while not stop.is_set():
+            turn += 1
+            with pool.transaction() as tx:
+                for key in list(pool.workers):
+                    tx.remove(pool.workers, key)
+                tx.add(pool.workers, "a", turn)
+                tx.add(pool.workers, str(turn), -turn)
+                tx[pool.n] = turn
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        found = [pool.snapshot() for _ in range(500)]
+    finally:
+        stop.set()
+        thread.join()
+    for now in found:
+        expected = {"a": now.n, str(now.n): -now.n} if now.n else {}
+        assert expected == dict(now.workers)
+    assert sorted(now.revision for now in found) == [now.revision for now in found]
 
 
 # -- for threads -----------------------------------------------------------------------------------

@@ -6,12 +6,17 @@ import asyncio
 import os
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 
-from statestore import Key, Store, SubscriptionError, ValueWatcher
-from statestore._core import BOX
+from statestore import Key, KeyRemovedError, Store, SubscriptionError, ValueWatcher
+from statestore._core import BOX, VALUE
+from support.families import Pool
+from support.hostile import in_thread
+from support.streams import drain
+from support.traces import traces_of
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no os.fork()"),
@@ -299,3 +304,147 @@ def test_a_child_of_a_child_is_no_different() -> None:
             return f"{in_child(grandchild)}, {stream.get_nowait().new}"
 
     assert "refused at 1, 1" == in_child(child)
+
+
+def in_order(members: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Give the items in an order that is always the same."""
+    return sorted(members.items())
+
+
+class TestMembers:
+    """P108: members of families, and what is derived of them, in the child."""
+
+    def test_are_those_of_the_parent(self) -> None:
+        """P108: the child has the members and their values, and what follows from them."""
+        pool = Pool()
+        pool.workers.add("a", 1)
+        pool.workers.add("b", 2)
+        count = pool.workers.count(bool)
+
+        told = in_child(lambda: (in_order(pool.snapshot().workers), count.value, len(pool.workers)))
+
+        assert str(([("a", 1), ("b", 2)], 2, 2)) == told
+
+    def test_come_and_go_in_the_child_alone(self) -> None:
+        """P108: the parent sees nothing of what the child adds, sets and removes."""
+        pool = Pool()
+        gone, kept = pool.workers.add("a", 1), pool.workers.add("b", 2)
+
+        def change() -> list[object]:
+            del pool.workers["a"]
+            pool.workers.add("c", 3)
+            pool.workers["b"].value = 5
+            with pool.transaction() as tx:
+                tx.add(pool.workers, "a", 7)
+            try:
+                gone.value
+            except KeyRemovedError:
+                return [in_order(pool.workers.mapping.value), pool.revision]
+            return []
+
+        told = in_child(change)
+
+        assert str([[("a", 7), ("b", 5), ("c", 3)], 6]) == told
+        assert ({"a": 1, "b": 2}, 2) == (dict(pool.workers.mapping.value), pool.revision)
+        assert (gone, kept) == (pool.workers["a"], pool.workers["b"])
+
+    def test_call_no_callback_in_the_child(self) -> None:
+        """P108: callbacks on what is derived of a family stay behind, and so does its computing."""
+        pool = Pool()
+        called: list[object] = []
+        computed: list[int] = []
+        handles = [
+            pool.workers.mapping.on_change(lambda _old, new: called.append(dict(new))),
+            pool.workers.all(computed.append).on_change(lambda _old, new: called.append(new)),
+        ]
+
+        def change() -> tuple[list[object], list[int], list[str]]:
+            pool.workers.add("a", 1)
+            pool.workers["a"].value = 2
+            return called, computed, traces_of(pool)
+
+        assert "([], [], [])" == in_child(change)
+        pool.workers.add("a", 3)
+        assert (sorted([False, {"a": 3}], key=str), [3]) == (sorted(called, key=str), computed)
+        for handle in handles:
+            handle.close()
+
+    def test_are_not_followed_by_inherited_subscriptions(self) -> None:
+        """P108: a subscription to what is derived of a family says that it was inherited."""
+        pool = Pool()
+        pool.workers.add("a", 1)
+
+        def read_all() -> list[bool]:
+            found = []
+            pool.workers["a"].value = 3
+            for stream in streams:
+                try:
+                    stream.get_nowait()
+                except SubscriptionError as error:
+                    found.append("fork" in str(error))
+            return found
+
+        async def main() -> None:
+            with (
+                pool.workers.mapping.subscribe() as mapping,
+                pool.workers.count(bool).subscribe(maxlen=1) as count,
+                pool.workers["a"].map(str).subscribe() as derived,
+            ):
+                streams.extend([mapping, count, derived])
+                pool.workers["a"].value = 0
+                assert str([True] * 3) == in_child(read_all)
+                assert [1, 1, 1] == [len(drain(stream)) for stream in streams]
+
+        streams: list[Any] = []
+        asyncio.run(main())
+
+    def test_are_not_listed_for_who_was_left_behind(self) -> None:
+        """P108: the child is rid of those who follow the family on a loop of the parent."""
+        pool = Pool()
+        pool.workers.add("a")
+
+        async def main() -> str:
+            with pool.workers.mapping.subscribe(), pool.workers.all(bool).subscribe():
+                assert [] != traces_of(pool)
+                return in_child(lambda: traces_of(pool))
+
+        assert "[]" == asyncio.run(main())
+
+    def test_can_be_followed_anew(self) -> None:
+        """P108: consumers that the child opens are told of what comes and goes there."""
+        pool = Pool()
+        pool.workers.add("a", 1)
+
+        async def use() -> list[object]:
+            called: list[object] = []
+            pool.workers.count().on_change(lambda _old, new: called.append(new))
+            with pool.workers.mapping.subscribe() as sub, pool.subscribe() as commits:
+                waiting = asyncio.ensure_future(pool.workers.any(lambda n: n > 8).wait_for(True))
+                await asyncio.sleep(0)
+                pool.workers.add("b", 9)
+                del pool.workers["a"]
+                seen = [in_order(transition.new) for transition in drain(sub)]
+                return [called, seen, len(drain(commits)), await waiting]
+
+        async def main() -> str:
+            # The parent follows all of it, too.
+            called: list[object] = []
+            pool.workers.count().on_change(lambda _old, new: called.append(new))
+            with pool.workers.mapping.subscribe(), pool.workers.all(bool).subscribe():
+                return in_child(lambda: in_thread(lambda: asyncio.run(use())))
+
+        expected = [[2, 1], [[("a", 1), ("b", 9)], [("b", 9)]], 2, True]
+        assert str(expected) == asyncio.run(main())
+
+    def test_that_another_thread_was_in_the_middle_of_adding_are_whole(self) -> None:
+        """P108: the child finishes a commit with a member in it, as any other."""
+        pool = Pool()
+        core, feed = pool._core, pool.workers._feed
+        cell = feed.members._tail()
+        watcher, membership = pool.workers._plus(cell[VALUE], "a")
+        changes = [(feed.members, cell, membership), (watcher, watcher._cell, 5)]
+        core.settle()[BOX].append(core._entry(1, changes))
+
+        told = in_child(lambda: (pool.workers["a"].value, pool.workers.count().value))
+
+        assert "(5, 1)" == told

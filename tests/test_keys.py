@@ -1,4 +1,4 @@
-"""Keys: what a declaration in the body of a store turns into."""
+"""Keys and families: what a declaration in the body of a store turns into."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import pytest
 
 from statestore import (
     DuplicateKeyError,
+    Family,
     Key,
+    Members,
     MutableValueError,
     StateStoreError,
     Store,
@@ -31,6 +33,13 @@ class App(Store):
     conn = Key("disconnected")
     inflight = Key(0)
     config = Key[Config | None](None)
+
+
+class Shop(App):
+    """A store with families as well."""
+
+    workers = Family[str, int](default=0)
+    carts = Family[int, Config]()
 
 
 def test_class_access_gives_the_key() -> None:
@@ -331,3 +340,201 @@ def test_no_key_is_set_after_the_store_was_closed() -> None:
             change()
 
     assert (0, 0) == (app.inflight.value, app.revision)
+
+
+class TestFamily:
+    """A family, declared as a key is."""
+
+    def test_is_given_by_the_class(self) -> None:
+        """On the class, the attribute is the Family with its name and default."""
+        family = Shop.workers
+
+        assert isinstance(family, Family)
+        assert ("workers", 0) == (family.name, family.default)
+
+    def test_turns_into_members(self) -> None:
+        """On an instance, the attribute is the family's members, of which there are none yet."""
+        shop = Shop()
+
+        assert isinstance(shop.workers, Members)
+        assert ("workers", []) == (shop.workers.name, list(shop.workers))
+        assert shop.workers is shop.workers
+
+    def test_is_not_shared_by_two_instances(self) -> None:
+        """Each instance has members of its own."""
+        one, other = Shop(), Shop()
+
+        one.workers.add("w1", 5)
+
+        assert ([5], []) == (list(one.workers.mapping.value.values()), list(other.workers))
+        assert (1, 0) == (one.revision, other.revision)
+
+    def test_refuses_a_mutable_default(self) -> None:
+        """A default that can be changed in place raises at the declaration, with the path to it."""
+        with pytest.raises(MutableValueError, match=r"default\.tags: list") as caught:
+            Family(default=Config(tags=[1]))
+        assert "default.tags" == caught.value.path
+
+    def test_may_have_none_as_the_default(self) -> None:
+        """None is a default as any other; a family without one has no attribute to mistake."""
+
+        class Nothing(Store):
+            things = Family[str, None](default=None)
+
+        assert Nothing().things.add("a").value is None
+
+    def test_is_no_key(self) -> None:
+        """Families are not among the keys of the store, under their name or as the declaration."""
+        shop = Shop()
+        shop.workers.add("w1")
+
+        assert ["conn", "inflight", "config"] == list(shop)
+        assert 3 == len(shop)
+        assert ("workers" in shop, Shop.workers in shop, shop.workers in shop) == (False,) * 3
+        assert shop.get("workers") is None
+        for other in (Shop.workers, shop.workers):
+            with pytest.raises(TypeError, match="is a Key, a watcher or a name, not"):
+                shop[other]
+            with pytest.raises(TypeError, match="is a Key, a watcher or a name, not"):
+                shop.subscribe(other)
+
+    def test_is_named_to_who_takes_it_for_a_key(self) -> None:
+        """`app["workers"]` says that it is a family, and how to reach it."""
+        with pytest.raises(UnknownKeyError, match=r"'workers'; it is a family: use Shop\.workers"):
+            Shop()["workers"]
+
+    def test_is_inherited(self) -> None:
+        """A subclass has the families of its base, and the base has no new ones."""
+
+        class More(Shop):
+            orders = Family[int, int]()
+
+        assert Shop.workers is More.workers
+        assert {"workers", "carts", "orders"} <= set(More().snapshot())
+        assert not hasattr(Shop(), "orders")
+
+    def test_may_be_declared_anew_by_a_subclass(self) -> None:
+        """The new default is in force in the subclass, and the base keeps its own."""
+
+        class Busy(Shop):
+            workers = Family[str, int](default=7)
+
+        busy, shop = Busy(), Shop()
+
+        assert (7, 0) == (busy.workers.add("w1").value, shop.workers.add("w1").value)
+        assert 1 == list(busy.snapshot()).count("workers")
+        with busy.transaction() as tx:
+            tx.add(busy.workers, "w2")
+        assert 7 == busy.workers["w2"].value
+
+    def test_is_taken_from_the_base_that_python_finds(self) -> None:
+        """Of two bases the first one decides, and what is declared by no store counts too."""
+
+        class Left(Store):
+            n = Family[str, int](default=1)
+
+        class Right(Store):
+            n = Family[str, int](default=2)
+
+        class Mixin:
+            mixed = Family[str, int](default=3)
+
+        class Both(Left, Right, Mixin):
+            pass
+
+        both = Both()
+
+        assert (1, 3) == (both.n.add("a").value, both.mixed.add("a").value)
+
+    @pytest.mark.parametrize(
+        "declarations",
+        [(Key(0), Family[str, int]()), (Family[str, int](), Key(0))],
+        ids=["key first", "family first"],
+    )
+    def test_does_not_change_places_with_a_key(self, declarations: tuple[object, object]) -> None:
+        """What is a key in a base class cannot be a family in a subclass, nor the other way."""
+        first, second = declarations
+        base = type("Base", (Store,), {"thing": first})
+
+        with pytest.raises(DuplicateKeyError, match=r"Sub\.thing is a .* in a base class; choose"):
+            type("Sub", (base,), {"thing": second})
+
+    def test_cannot_have_two_names(self) -> None:
+        """A Family can be declared once; a second name for it is an error that names both."""
+        with pytest.raises(DuplicateKeyError, match=r"Twice\.b is the key .a. once more; .*Fam"):
+
+            class Twice(Store):
+                a = Family[str, int]()
+                b = a
+
+    @pytest.mark.parametrize("name", ["close", "add", "transact", "__len__", "_resolve", "_core"])
+    def test_cannot_be_named_like_a_part_of_the_store(self, name: str) -> None:
+        """A family may not bear the name of a Store method, nor of what a store needs inside."""
+        with pytest.raises(DuplicateKeyError, match=rf"Bad\.{name}.*may not bear.*choose another"):
+            type("Bad", (Store,), {name: Family()})
+
+    def test_leaves_its_name_to_no_key(self) -> None:
+        """A key that is added at run time cannot bear the name of a family."""
+        shop = Shop()
+
+        with pytest.raises(DuplicateKeyError, match="Shop has 'workers' already"):
+            shop.add("workers", 1)
+
+        assert (0, 0) == (shop.revision, len(shop.workers))
+
+    def test_cannot_be_assigned(self) -> None:
+        """`app.workers = x` raises and says what to do instead; the members stay."""
+        shop = Shop()
+        shop.workers.add("w1")
+        members = shop.workers
+
+        with pytest.raises(AttributeError, match=r"'workers' is a family: use Shop\.workers\.a"):
+            shop.workers = {}
+
+        assert (members, ["w1"]) == (shop.workers, list(shop.workers))
+
+    def test_cannot_be_deleted(self) -> None:
+        """`del app.workers` raises and says to delete members."""
+        shop = Shop()
+        shop.workers.add("w1")
+
+        with pytest.raises(AttributeError, match="'workers' is a family of Shop; delete its memb"):
+            del shop.workers
+
+        assert ["w1"] == list(shop.workers)
+
+    def test_is_named_to_who_misspells_it(self) -> None:
+        """`app.wrkers` and `app.wrkers = x` raise and name the nearest family."""
+        shop = Shop()
+
+        with pytest.raises(AttributeError, match="no attribute 'wrkers'; did you mean 'workers'"):
+            shop.wrkers
+        with pytest.raises(AttributeError, match=r"no 'wrkers'; did you mean workers\[\.\.\.\]\?"):
+            shop.wrkers = 1
+        with pytest.raises(AttributeError) as caught:
+            shop.zzzzzz
+        assert "Shop has no attribute 'zzzzzz'" == str(caught.value)
+
+    def test_shows_its_name(self) -> None:
+        """The repr of a family tells its name; one that no store has says so."""
+        assert "<Family 'workers'>" == repr(Shop.workers)
+        assert "<Family '(not in a store)'>" == repr(Family())
+
+    def test_has_no_other_attributes(self) -> None:
+        """A misspelt attribute of a family raises, as does one that only its members have."""
+        with pytest.raises(AttributeError):
+            Shop.workers.defualt = 1
+        with pytest.raises(AttributeError):
+            Shop.workers.add("w1")
+
+    def test_is_part_of_each_snapshot(self) -> None:
+        """A snapshot has the members of each family under its name, in a map of its own."""
+        shop = Shop()
+        shop.workers.add("w1", 5)
+
+        found = shop.snapshot()
+        shop.workers["w1"].value = 6
+
+        assert {"w1": 5} == dict(found["workers"])
+        assert ({"w1": 5}, {}) == (dict(found.workers), dict(found.carts))
+        assert 5 == len(found)

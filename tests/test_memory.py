@@ -8,13 +8,26 @@ import threading
 import tracemalloc
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
 
-from statestore import Key, Ref, Store, StoreClosedError, ValueWatcher, WaitTimeoutError
+from statestore import (
+    Key,
+    KeyRemovedError,
+    Ref,
+    Store,
+    StoreClosedError,
+    ValueWatcher,
+    WaitTimeoutError,
+    Watcher,
+    combine,
+)
+from support.families import Pool
 from support.loop import StepLoop
+from support.streams import drain, drain_to_error
+from support.traces import assert_no_trace
 
 
 class Thing:
@@ -522,3 +535,333 @@ def test_a_loop_that_was_closed_with_waits_is_freed_by_the_next_commit() -> None
     del loop, task
     assert is_gone(gone)
     assert {} == state._core.mailboxes
+
+
+FOLLOWERS: dict[str, Callable[[Pool], Any]] = {
+    "commits": lambda pool: pool.subscribe(),
+    "commits of some": lambda pool: pool.subscribe(pool.things["a"]),
+    "mapping": lambda pool: pool.things.mapping.subscribe(),
+    "count": lambda pool: pool.things.count().subscribe(),
+    "callback": lambda pool: pool.things.mapping.on_change(lambda _old, _new: None),
+    "snapshot": lambda pool: closing_nothing(pool.snapshot()),
+    "read": lambda pool: closing_nothing(pool.things.mapping.value),
+}
+
+
+@contextmanager
+def closing_nothing(_thing: object) -> Iterator[None]:
+    """Do as if there were something to close."""
+    yield
+
+
+@pytest.mark.parametrize("follow", FOLLOWERS.values(), ids=FOLLOWERS.keys())
+@pytest.mark.parametrize("removed", [False, True])
+def test_the_last_commit_goes_with_its_last_follower(
+    follow: Callable[[Pool], Any], removed: bool
+) -> None:
+    """What it replaced or removed is kept for nobody once it was followed by nobody."""
+    pool = Pool()
+    pool.things.add("a", Ref(Thing()))
+    gone = weakref.ref(pool.things["a"].value.target)
+    with follow(pool) as stream:
+        if removed:
+            del pool.things["a"]
+        else:
+            pool.things["a"].value = 1
+    del stream
+    assert is_gone(gone)
+
+
+# -- members of families ---------------------------------------------------------------------------
+
+
+def test_an_idle_member_is_small() -> None:
+    """A member that nobody follows takes less than 400 bytes, key and name included."""
+    count = 10_000
+    pool = Pool()
+
+    def fill() -> None:
+        for number in range(count):
+            pool.workers.add(str(number))
+
+    assert allocated_by(fill) < 400 * count
+
+
+def test_an_idle_member_is_as_small_after_it_was_followed() -> None:
+    """What is computed of all members leaves nothing with each of them."""
+    count = 1_000
+    pool = Pool()
+    for number in range(count):
+        pool.workers.add(str(number))
+
+    def follow() -> None:
+        with (
+            pool.workers.all(bool).subscribe(),
+            pool.workers.mapping.subscribe(),
+            pool.workers.any(bool).on_change(lambda _old, _new: None),
+        ):
+            for number in range(count):
+                pool.workers[str(number)].value = 1
+        pool.workers.count(bool).value
+
+    follow()
+    assert allocated_by(follow) < 20 * count
+
+
+def test_members_that_are_gone_take_nothing() -> None:
+    """After thousands of members that came and went memory is as it was."""
+    count = 3_000
+    pool = Pool()
+
+    def come_and_go() -> None:
+        for number in range(count):
+            pool.workers.add(str(number))
+        for number in range(count):
+            del pool.workers[str(number)]
+
+    # Python itself keeps some memory of freed objects for the next ones.
+    assert allocated_by(come_and_go) < 30 * count
+
+
+def test_a_removed_member_is_freed() -> None:
+    """Nobody holds its watcher, its values or its key, once nobody uses them. P091."""
+    pool = Pool()
+    key = Ref(Thing())
+    member = pool.things.add(key, Ref(Thing()))
+    gone = [weakref.ref(thing) for thing in (member, key.target, member.value.target)]
+    member.value = Ref(Thing())
+    gone.append(weakref.ref(member.value.target))
+    pool.snapshot()
+    pool.things.mapping.value
+    del pool.things[key]
+    del member, key
+    assert [True] * 4 == [is_gone(reference) for reference in gone]
+
+
+def test_a_removed_member_is_freed_whoever_followed_it(loop: StepLoop) -> None:
+    """Waits, subscriptions, callbacks and what was derived of it leave nothing behind. P091."""
+    pool = Pool()
+    member = pool.workers.add("a")
+    member.on_change(lambda _old, _new: None)
+    member.on_value(5, lambda: None)
+    derived = combine(member, pool.n).map(sum)
+    with (
+        member.subscribe() as sub,
+        member.subscribe(maxlen=1) as bounded,
+        derived.subscribe() as computed,
+        pool.subscribe(member, pool.n) as commits,
+    ):
+        reads: list[Any] = [
+            *(member.wait_for(9), member.wait_until(bool), derived.wait_for(9)),
+            *(anext(sub), anext(bounded), anext(computed)),
+        ]
+        tasks = [loop.create_task(read) for read in reads]
+        loop.settle()
+        del pool.workers["a"]
+        loop.settle()
+        assert {KeyRemovedError} == {type(task.exception()) for task in tasks}
+        assert 1 == commits.pending
+    gone = weakref.ref(member)
+    del member, derived, sub, bounded, computed, commits, reads, tasks
+    assert is_gone(gone)
+    assert_no_trace(pool)
+    assert {} == pool._core.mailboxes
+
+
+def test_a_removed_member_is_freed_though_it_was_followed_later() -> None:
+    """Who begins to follow a member that is removed already does not bring it back. P091."""
+    pool = Pool()
+    member = pool.workers.add("a")
+    del pool.workers["a"]
+    member.on_change(lambda _old, _new: None).close()
+    member.map(str).on_change(lambda _old, _new: None).close()
+    for maxlen in (None, 1):
+        with member.subscribe(maxlen=maxlen) as sub:
+            assert ([], KeyRemovedError) == drain_to_error(sub)
+    with pytest.raises(KeyRemovedError):
+        member.blocking.wait_for_change()
+    gone = weakref.ref(member)
+    del member, sub
+    assert_no_trace(pool)
+    assert is_gone(gone)
+
+
+def test_a_snapshot_or_mapping_holds_values_and_no_watchers() -> None:
+    """What was given out keeps what was there, not who can set it."""
+    pool = Pool()
+    member = pool.things.add("a", Ref(Thing()))
+    snapshot, mapping = pool.snapshot(), pool.things.mapping.value
+    gone, kept = weakref.ref(member), weakref.ref(member.value.target)
+    del pool.things["a"], member
+    assert (True, False) == (is_gone(gone), is_gone(kept))
+    del snapshot, mapping
+    assert is_gone(kept)
+
+
+def test_a_family_keeps_no_old_value() -> None:
+    """Values of members are freed when they are replaced, once all listeners have seen that."""
+    pool = Pool()
+    pool.things.add("a", 0)
+    with pool.things.mapping.subscribe() as sub, pool.things.all(bool).subscribe() as condition:
+        gone = []
+        for _ in range(3):
+            pool.things["a"].value = Ref(Thing())
+            gone.append(weakref.ref(pool.things["a"].value.target))
+        pool.things["a"].value = 1
+        assert [4, 1] == [len(drain(sub)), len(drain(condition))]
+        pool.things["a"].value = 2
+        drain(sub)
+        drain(condition)
+        assert [True] * 3 == [is_gone(reference) for reference in gone]
+
+
+class Predicate:
+    """A predicate that can be referred to weakly."""
+
+    def __call__(self, value: int) -> bool:
+        return value > 0
+
+
+FAMILY_DERIVED: dict[str, Callable[[Pool, Predicate], Watcher[Any]]] = {
+    "all": lambda pool, predicate: pool.workers.all(predicate),
+    "any": lambda pool, predicate: pool.workers.any(predicate),
+    "count": lambda pool, predicate: pool.workers.count(predicate),
+    "at_least": lambda pool, predicate: pool.workers.at_least(2, predicate),
+    "mapping": lambda pool, predicate: pool.workers.mapping.map(predicate_of_one(predicate)),
+    "a condition": lambda pool, predicate: pool.workers.all(predicate) & pool.n.is_(0),
+}
+
+
+def predicate_of_one(predicate: Predicate) -> Callable[[Any], bool]:
+    """Give a function of the mapping that asks *predicate* for one member."""
+    return lambda members: predicate(members.get("a", 0))
+
+
+def listen_in_every_way(pool: Pool, derived: Watcher[Any], loop: StepLoop) -> None:
+    """Read *derived*, wait for it, subscribe to it, call back, and end all that."""
+    never = loop.create_task(derived.wait_for("never"))
+    timed = loop.create_task(derived.wait_for("never", timeout=1))
+    reader = loop.create_task(derived.values(latest=True).__anext__())
+    handles = [derived.on_change(lambda _old, _new: None), derived.on_value("never", bool)]
+    blocking = derived.blocking.subscribe()
+    with derived.subscribe() as sub, derived.subscribe(maxlen=1) as bounded:
+        loop.settle()
+        pool.workers["a"].value += 1
+        pool.workers.add("b", 1)
+        del pool.workers["b"]
+        derived.value
+        loop.advance(1)
+        for stream in (sub, bounded, blocking):
+            drain_to_error(stream)
+    never.cancel()
+    loop.settle()
+    assert [True, True, True] == [task.done() for task in (never, timed, reader)]
+    timed.exception()
+    blocking.close()
+    for handle in handles:
+        handle.close()
+
+
+@pytest.mark.parametrize("make", FAMILY_DERIVED.values(), ids=FAMILY_DERIVED.keys())
+def test_what_is_derived_of_a_family_leaves_nothing(
+    loop: StepLoop, make: Callable[[Pool, Predicate], Watcher[Any]]
+) -> None:
+    """A derived watcher that nobody holds or follows is gone, with its predicate. P103."""
+    pool = Pool()
+    pool.workers.add("a", 0)
+    predicate = Predicate()
+    derived = make(pool, predicate)
+    listen_in_every_way(pool, derived, loop)
+    assert_no_trace(pool)
+    gone = weakref.ref(predicate)
+    del derived, predicate
+    assert is_gone(gone)
+    assert {} == pool._core.mailboxes
+
+
+def test_many_derived_watchers_leave_nothing(loop: StepLoop) -> None:
+    """Made, followed and dropped again and again, they take no memory. P103."""
+    pool = Pool()
+    for number in range(10):
+        pool.workers.add(str(number))
+
+    def make_and_drop() -> None:
+        for number in range(300):
+            derived = pool.workers.at_least(1, lambda value, number=number: value > number)
+            with derived.subscribe() as sub, derived.on_change(lambda _old, _new: None):
+                pool.workers["5"].value += 1
+                drain(sub)
+
+    make_and_drop()
+    assert allocated_by(make_and_drop) < 30_000
+    assert_no_trace(pool)
+
+
+def test_a_family_that_nobody_follows_lists_nothing() -> None:
+    """After its last listener sets of members leave no record of them."""
+    pool = Pool()
+    member = pool.workers.add("a")
+    with pool.workers.mapping.subscribe():
+        member.value = 1
+
+    def fill() -> None:
+        for value in range(10_000):
+            member.value = value
+
+    assert allocated_by(fill) < 10_000
+
+
+def test_lagging_mappings_share_their_members() -> None:
+    """Hundreds of mappings of ten thousand members take less than one of them by itself."""
+    pool = Pool()
+    with pool.transaction() as tx:
+        for number in range(10_000):
+            tx.add(pool.workers, str(number))
+    with pool.workers.mapping.subscribe() as sub:
+
+        def change() -> None:
+            for number in range(300):
+                pool.workers[str(number)].value = 1
+            assert 300 == sub.pending
+
+        # One of them without the others is about a million bytes.
+        assert allocated_by(change) < 1_000_000
+
+
+def test_loops_that_end_leave_no_follower_of_a_family() -> None:
+    """After a hundred `asyncio.run()` with listeners left open a family is not followed. P031."""
+    pool = Pool()
+    pool.workers.add("a")
+
+    async def main() -> None:
+        waits = [
+            asyncio.create_task(pool.workers.all(bool).wait()),
+            asyncio.create_task(pool.workers.mapping.wait_for_change()),
+        ]
+        values = pool.workers.count(bool).values()
+        await anext(values)
+        reading = asyncio.create_task(values.__anext__())
+        await asyncio.sleep(0)
+        assert [False] * 3 == [task.done() for task in (*waits, reading)]
+
+    for _ in range(100):
+        asyncio.run(main())
+    gc.collect()
+    assert {} == pool._core.mailboxes
+    assert_no_trace(pool)
+
+
+def test_a_store_with_families_is_collected() -> None:
+    """With its last reference it goes, whatever was derived of it and followed."""
+    pool = Pool()
+    member = pool.workers.add("a")
+    pool.workers.all(bool).on_change(lambda _old, _new: None)
+    pool.workers.mapping.on_change(lambda _old, _new: None)
+    member.map(str).on_change(lambda _old, _new: None)
+    with pool.workers.mapping.subscribe() as sub, pool.subscribe() as commits:
+        member.value = 1
+        pool.workers.count(bool).value
+        assert [1, 1] == [sub.pending, commits.pending]
+    gone = [weakref.ref(thing) for thing in (pool, pool._core, member)]
+    del pool, member, sub, commits
+    assert [True] * 3 == [is_gone(reference) for reference in gone]

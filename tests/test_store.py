@@ -16,6 +16,7 @@ from statestore import (
     ABSENT,
     CallbackFailure,
     Commit,
+    DerivationError,
     DuplicateKeyError,
     Key,
     MutableValueError,
@@ -26,6 +27,8 @@ from statestore import (
     ValueWatcher,
 )
 from statestore._core import Core
+from support.families import Pool
+from support.streams import drain
 
 
 class App(Store):
@@ -667,6 +670,145 @@ class TestOnError:
         second.inflight.value = 1
 
         assert (0, 1) == (len(one), len(other))
+
+
+class TestFamilies:
+    """A store that has families as well."""
+
+    def test_counts_keys_and_no_members(self) -> None:
+        """Length, iteration and repr tell of the keys; a family tells of its members itself."""
+        pool = Pool()
+        pool.workers.add("a")
+        pool.add("more", 1)
+
+        assert (2, ["n", "more"]) == (len(pool), list(pool))
+        assert "<Pool of 2 keys, revision 2>" == repr(pool)
+
+    def test_has_one_revision_for_keys_and_members(self) -> None:
+        """Adding, setting and removing a member is a commit in the one order of the store."""
+        pool = Pool()
+        revisions = []
+
+        for change in (
+            lambda: pool.workers.add("a"),
+            lambda: pool.n.set(1),
+            lambda: pool.workers["a"].set(1),
+            lambda: pool.workers["a"].set(1),
+            lambda: pool.workers.__delitem__("a"),
+            lambda: pool.add("more", 1),
+        ):
+            change()
+            revisions.append(pool.revision)
+
+        assert [1, 2, 3, 3, 4, 5] == revisions
+
+    def test_shows_all_families_in_a_snapshot(self) -> None:
+        """A snapshot has each family, also an empty one, under its name, at one revision."""
+        pool = Pool()
+        pool.workers.add("a", 1)
+        pool.n.value = 2
+
+        found = pool.snapshot()
+
+        assert ["n", "workers", "things"] == list(found)
+        assert (2, {"a": 1}, {}, 2) == (
+            found.n,
+            dict(found.workers),
+            dict(found.things),
+            found.revision,
+        )
+
+    def test_reads_nothing_twice_for_equal_snapshots(self) -> None:
+        """Snapshots of one revision are equal, those with other members are not."""
+        pool = Pool()
+        pool.workers.add("a", 1)
+        first = dict(pool.snapshot())
+
+        assert first == dict(pool.snapshot())
+        del pool.workers["a"]
+        assert first != dict(pool.snapshot())
+
+    def test_refuses_every_change_of_members_once_closed(self) -> None:
+        """P092: no member comes, goes or is set on a store that is closed."""
+        pool = Pool()
+        worker = pool.workers.add("a", 1)
+        pool.close()
+
+        for change in (
+            lambda: pool.workers.add("b"),
+            lambda: pool.workers.add("a"),
+            lambda: pool.workers.__delitem__("a"),
+            lambda: pool.workers.__delitem__("b"),
+            lambda: worker.set(2),
+            lambda: pool.transact(lambda tx: tx.add(pool.workers, "b")),
+            lambda: pool.transact(lambda tx: tx.remove(pool.workers, "a")),
+        ):
+            with pytest.raises(StoreClosedError, match="Pool is closed"):
+                change()
+
+        assert ({"a": 1}, 1) == (dict(pool.snapshot().workers), pool.revision)
+
+    async def test_ends_who_follows_members_when_it_is_closed(self) -> None:
+        """P092: waits on members, and on what is derived of them, end; streams deliver first."""
+        pool = Pool()
+        worker = pool.workers.add("a")
+        followed = [worker, pool.workers.mapping, pool.workers.count(bool), worker.map(str)]
+        tasks = [asyncio.create_task(one.wait_for("never")) for one in followed]
+        subs = [one.subscribe() for one in followed]
+        await asyncio.sleep(0)
+
+        worker.value = 1
+        pool.close()
+
+        for task in tasks:
+            with pytest.raises(StoreClosedError):
+                await task
+        for sub in subs:
+            assert [2] == [transition.revision async for transition in sub]
+            with pytest.raises(StoreClosedError):
+                sub.get_nowait()
+            sub.close()
+
+    def test_reports_a_failing_predicate_of_a_callback(self) -> None:
+        """P102: `on_error` is told what a callback on a family cannot be called for."""
+        failures: list[CallbackFailure] = []
+        pool = Pool(on_error=failures.append)
+        pool.workers.add("a", 1)
+        seen: list[object] = []
+        watched = pool.workers.all(lambda value: 1 / value > 0)
+        watched.on_change(lambda old, new: seen.append((old, new)))
+
+        pool.workers["a"].value = 0
+        pool.workers["a"].value = -1
+
+        (failure,) = failures
+        assert (watched.name, 2) == (failure.key, failure.revision)
+        assert isinstance(failure.error, DerivationError)
+        assert isinstance(failure.error.__cause__, ZeroDivisionError)
+        assert [(True, False)] == seen
+
+    def test_may_declare_an_attribute_that_resembles_a_family(self) -> None:
+        """An attribute that the class declares is no misspelt family."""
+
+        class Named(Pool):
+            worker = 0
+
+        pool = Named()
+        pool.worker = 3
+
+        assert 3 == pool.worker
+
+    def test_follows_members_from_any_subclass(self) -> None:
+        """A subclass may add members in an `__init__` of its own, before it is anything else."""
+
+        class Staffed(Pool):
+            def __init__(self) -> None:
+                self.workers.add("a", 1)
+
+        pool = Staffed()
+        with pool.subscribe() as sub:
+            del pool.workers["a"]
+            assert [2] == [commit.revision for commit in drain(sub)]
 
 
 def test_add_tries_again_when_another_commit_is_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,12 @@ import attrs
 import pytest
 
 from statestore import (
+    ABSENT,
     ConflictError,
+    DuplicateKeyError,
+    Family,
     Key,
+    KeyRemovedError,
     MutableValueError,
     StateStoreError,
     Store,
@@ -24,6 +28,8 @@ from statestore import (
     ValueWatcher,
 )
 from statestore._core import Core, Head
+from support.streams import drain, drain_to_error
+from support.traces import assert_no_trace
 
 
 class App(Store):
@@ -32,6 +38,16 @@ class App(Store):
     left = Key(0)
     right = Key(0)
     name = Key("app")
+    workers = Family[str, int](default=0)
+    things = Family[Any, Any]()
+
+
+def changes(app: App, act: Callable[[], object]) -> list[list[tuple[str, Any, Any]]]:
+    """Call *act*; give what the commits were that it made, each as key, old and new."""
+    with app.subscribe() as sub:
+        act()
+        commits = drain(sub)
+    return [[(t.key, t.old, t.new) for t in commit.transitions] for commit in commits]
 
 
 def in_thread(function: Callable[[], object]) -> None:
@@ -766,3 +782,444 @@ class TestMisuse:
         """A misspelt attribute of a transaction raises."""
         with App().transaction() as tx, pytest.raises(AttributeError):
             tx.left = 1
+
+
+@pytest.fixture
+def staffed() -> App:
+    """Give a store with two workers."""
+    app = App()
+    app.workers.add("a", 1)
+    app.workers.add("b", 2)
+    return app
+
+
+class TestMembers:
+    """Members of families that come and go in a transaction."""
+
+    def test_come_when_the_block_is_left(self, staffed: App) -> None:
+        """An added member is there for everybody else at the commit, and not before."""
+        with staffed.transaction() as tx:
+            assert tx.add(staffed.workers, "c", 5) is None
+            assert ("c" in staffed.workers, len(staffed.workers)) == (False, 2)
+
+        assert (5, 3) == (staffed.workers["c"].value, staffed.workers["c"].revision)
+        assert "workers['c']" == staffed.workers["c"].name
+
+    def test_go_when_the_block_is_left(self, staffed: App) -> None:
+        """A removed member is there for everybody else up to the commit, and then ends."""
+        worker = staffed.workers["a"]
+
+        with worker.subscribe(maxlen=1) as sub:
+            with staffed.transaction() as tx:
+                tx.remove(staffed.workers, "a")
+                assert (1, 0) == (worker.value, sub.pending)
+            assert ([], KeyRemovedError) == drain_to_error(sub)
+
+        assert ["b"] == list(staffed.workers)
+        assert_no_trace(staffed)
+
+    def test_come_with_the_default(self) -> None:
+        """Without a value the family's default is taken; where there is none, that is an error."""
+        app = App()
+
+        with app.transaction() as tx:
+            tx.add(app.workers, "a")
+            with pytest.raises(TypeError, match="needs a value"):
+                tx.add(app.things, "a")
+
+        assert (0, 0) == (app.workers["a"].value, len(app.things))
+
+    def test_change_together_with_keys_in_one_commit(self, staffed: App) -> None:
+        """P087: all is one commit, in the order in which it was first written, ABSENT for none."""
+
+        def act() -> None:
+            with staffed.transaction() as tx:
+                tx[App.left] = 7
+                tx.add(staffed.workers, "c", 3)
+                tx[staffed.workers["a"]] = 5
+                tx.remove(staffed.workers, "b")
+                tx.add(staffed.things, 1, "x")
+
+        expected = [
+            ("left", 0, 7),
+            ("workers['c']", ABSENT, 3),
+            ("workers['a']", 1, 5),
+            ("workers['b']", 2, ABSENT),
+            ("things[1]", ABSENT, "x"),
+        ]
+        assert [expected] == changes(staffed, act)
+        assert 3 == staffed.revision
+
+    def test_are_told_to_callbacks_once_all_is_in_place(self, staffed: App) -> None:
+        """Callbacks run after the commit, and see all of it; a removed member has none."""
+        seen: list[object] = []
+        staffed.workers["a"].on_change(lambda *change: seen.append(change))
+        staffed.left.on_change(lambda _old, _new: seen.append(sorted(staffed.workers)))
+
+        with staffed.transaction() as tx:
+            tx[App.left] = 1
+            tx.remove(staffed.workers, "a")
+            tx.add(staffed.workers, "c")
+
+        assert [["b", "c"]] == seen
+
+    def test_are_undone_by_an_exception(self, staffed: App) -> None:
+        """P088: neither an addition nor a removal outlives a block that raises."""
+        worker = staffed.workers["a"]
+
+        with pytest.raises(ZeroDivisionError), staffed.transaction() as tx:
+            tx.add(staffed.workers, "c")
+            tx.remove(staffed.workers, "a")
+            raise ZeroDivisionError
+
+        assert ["a", "b"] == sorted(staffed.workers)
+        assert (worker, 1, 2) == (staffed.workers["a"], worker.value, staffed.revision)
+        worker.value = 5
+        assert 5 == staffed.workers["a"].value
+
+    def test_that_were_added_are_seen_by_the_same_transaction(self, staffed: App) -> None:
+        """It reads its own writes: a key that it added is taken, one that it removed is not."""
+        with staffed.transaction() as tx:
+            tx.add(staffed.workers, "c")
+            with pytest.raises(DuplicateKeyError, match=r"workers\['c'\] is there already"):
+                tx.add(staffed.workers, "c", 1)
+            tx.remove(staffed.workers, "a")
+            with pytest.raises(UnknownKeyError, match="workers has no member 'a'"):
+                tx.remove(staffed.workers, "a")
+            tx.add(staffed.workers, "a", 9)
+
+        assert {"a": 9, "b": 2, "c": 0} == dict(staffed.workers.mapping.value)
+
+    def test_that_were_added_have_no_watcher_yet(self, staffed: App) -> None:
+        """A member that is added has its value in the addition: there is nothing to index with."""
+        with staffed.transaction() as tx:
+            tx.add(staffed.workers, "c", 1)
+            with pytest.raises(UnknownKeyError):
+                tx[staffed.workers["c"]] = 2
+            tx.remove(staffed.workers, "c")
+            tx.add(staffed.workers, "c", 2)
+
+        assert 2 == staffed.workers["c"].value
+
+    def test_that_come_and_go_again_never_were(self, staffed: App) -> None:
+        """P089: a member that is added and removed leaves no trace, nor a revision."""
+
+        def act() -> None:
+            with staffed.transaction() as tx:
+                tx.add(staffed.workers, "c")
+                tx.remove(staffed.workers, "c")
+                tx.add(staffed.things, 1, "x")
+                tx.remove(staffed.things, 1)
+
+        with staffed.workers.mapping.subscribe() as sub:
+            assert [] == changes(staffed, act)
+            assert [] == drain(sub)
+        assert (2, 2) == (staffed.revision, len(staffed.workers))
+        # An empty family takes keys of any type.
+        assert "x" == staffed.things.add("x", "x").value
+
+    @pytest.mark.parametrize("value", [1, 5])
+    def test_that_come_and_go_again_are_no_change_beside_others(
+        self, staffed: App, value: int
+    ) -> None:
+        """P089: what else the transaction wrote is committed if it is a change; if not, nothing."""
+
+        def act() -> None:
+            with staffed.transaction() as tx:
+                tx[staffed.workers["a"]] = value
+                tx.add(staffed.workers, "c")
+                tx.remove(staffed.workers, "c")
+
+        expected = [[("workers['a']", 1, 5)]] if value == 5 else []
+        assert expected == changes(staffed, act)
+        assert 2 + len(expected) == staffed.revision
+
+    def test_that_go_and_come_again_are_others(self, staffed: App) -> None:
+        """P091: a key that is removed and added in one transaction has a new watcher."""
+        old = staffed.workers["a"]
+
+        def act() -> None:
+            with staffed.transaction() as tx:
+                tx.remove(staffed.workers, "a")
+                tx.add(staffed.workers, "a", 1)
+
+        expected = [("workers['a']", 1, ABSENT), ("workers['a']", ABSENT, 1)]
+        assert [expected] == changes(staffed, act)
+        assert old is not staffed.workers["a"]
+        assert 1 == staffed.workers["a"].value
+        with pytest.raises(KeyRemovedError):
+            old.value
+
+    def test_may_come_and_go_again_and_again(self, staffed: App) -> None:
+        """P088: of all that happens to one key, only what it was and what it is are told."""
+
+        def act() -> None:
+            with staffed.transaction() as tx:
+                tx[staffed.workers["a"]] = 5
+                for value in range(3):
+                    tx.remove(staffed.workers, "a")
+                    tx.add(staffed.workers, "a", value)
+
+        expected = [("workers['a']", 1, ABSENT), ("workers['a']", ABSENT, 2)]
+        assert [expected] == changes(staffed, act)
+
+    def test_that_were_removed_cannot_be_read_or_written(self, staffed: App) -> None:
+        """A member that the block has removed is gone for the block."""
+        worker = staffed.workers["a"]
+
+        with staffed.transaction() as tx:
+            tx[worker] = 5
+            tx.remove(staffed.workers, "a")
+            with pytest.raises(KeyRemovedError, match=r"workers\['a'\] was removed"):
+                tx[worker]
+            with pytest.raises(KeyRemovedError):
+                tx[worker] = 6
+
+        assert ["b"] == list(staffed.workers)
+
+    def test_that_are_gone_already_cannot_be_read_or_written(self, staffed: App) -> None:
+        """A member that was removed before the block began raises, and nothing is committed."""
+        worker = staffed.workers["a"]
+        del staffed.workers["a"]
+
+        with pytest.raises(KeyRemovedError), staffed.transaction() as tx:
+            tx[worker]
+        with pytest.raises(KeyRemovedError), staffed.transaction() as tx:
+            tx[App.left] = 1
+            tx[worker] = 1
+
+        assert (0, 3) == (staffed.left.value, staffed.revision)
+
+    def test_take_what_a_plain_addition_takes(self, staffed: App) -> None:
+        """Keys and values are judged alike, where they are written; the rest can be committed."""
+        with staffed.transaction() as tx:
+            tx.add(staffed.things, 1, "x")
+            with pytest.raises(TypeError, match="are of type int, so"):
+                tx.add(staffed.things, True, "y")
+            with pytest.raises(MutableValueError, match=r"the key things\[\[\]\]"):
+                tx.add(staffed.things, [], "y")
+            with pytest.raises(MutableValueError, match=r"things\[2\]: list"):
+                tx.add(staffed.things, 2, [])
+            with pytest.raises(UnknownKeyError, match="did you mean"):
+                tx.remove(staffed.workers, "aa")
+
+        assert [1] == list(staffed.things)
+        assert (["a", "b"], 3) == (sorted(staffed.workers), staffed.revision)
+
+    def test_of_another_store_are_refused(self, staffed: App) -> None:
+        """A family belongs to one store, as its members do."""
+        other = App()
+        foreign = other.workers.add("a")
+
+        with staffed.transaction() as tx:
+            for act in (
+                lambda: tx.add(other.workers, "c"),
+                lambda: tx.remove(other.workers, "a"),
+            ):
+                with pytest.raises(UnknownKeyError, match="'workers' is a family of App, another"):
+                    act()
+            with pytest.raises(UnknownKeyError):
+                tx[foreign] = 1
+
+        assert (2, 1) == (staffed.revision, other.revision)
+
+    @pytest.mark.parametrize("family", [App.workers, "workers", App.left, None])
+    def test_are_not_reached_by_anything_but_their_family(self, staffed: App, family: Any) -> None:
+        """What is given is `app.workers`, not its declaration or name."""
+        with staffed.transaction() as tx:
+            with pytest.raises(TypeError, match="a family is what the store has under its name"):
+                tx.add(family, "c")
+            with pytest.raises(TypeError, match="a family is what the store has under its name"):
+                tx.remove(family, "a")
+
+    def test_come_and_go_inside_the_block_only(self, staffed: App) -> None:
+        """A transaction that is not begun, or over, takes neither."""
+        tx = staffed.transaction()
+        with pytest.raises(StateStoreError, match="not begun"):
+            tx.add(staffed.workers, "c")
+        with tx:
+            pass
+        with pytest.raises(StateStoreError, match="is over"):
+            tx.remove(staffed.workers, "a")
+
+        assert 2 == staffed.revision
+
+    def test_do_not_come_to_a_store_that_was_closed_meanwhile(self, staffed: App) -> None:
+        """A store that is closed while the block runs keeps its members."""
+        with pytest.raises(StoreClosedError), staffed.transaction() as tx:
+            tx.add(staffed.workers, "c")
+            tx.remove(staffed.workers, "a")
+            staffed.close()
+
+        assert ["a", "b"] == sorted(staffed.workers)
+
+
+def set_b(app: App) -> object:
+    """Set a worker."""
+    return app.workers["b"].set(9)
+
+
+def add_z(app: App) -> object:
+    """Add a worker."""
+    return app.workers.add("z")
+
+
+def remove_b(app: App) -> object:
+    """Remove a worker."""
+    return app.workers.__delitem__("b")
+
+
+class TestMembersInConflict:
+    """Who comes between a transaction and the members that it has to do with."""
+
+    @pytest.mark.parametrize("rival", [add_z, remove_b])
+    @pytest.mark.parametrize(
+        "act",
+        [
+            pytest.param(lambda app, tx: tx.add(app.workers, "c"), id="add"),
+            pytest.param(lambda app, tx: tx.remove(app.workers, "a"), id="remove"),
+        ],
+    )
+    def test_whoever_adds_or_removes_another_one(
+        self, staffed: App, act: Callable[[App, Transaction], None], rival: Callable[[App], object]
+    ) -> None:
+        """To add or to remove is to read which members there are: a change of that conflicts."""
+        refused = pytest.raises(ConflictError, match="'workers' was committed by somebody else")
+        with refused as caught, staffed.transaction() as tx:
+            act(staffed, tx)
+            in_thread(lambda: rival(staffed))
+
+        assert "workers" == caught.value.key
+        assert ("c" in staffed.workers, "a" in staffed.workers) == (False, True)
+
+    def test_nobody_who_sets_one(self, staffed: App) -> None:
+        """Values of members that the block has not read do not count."""
+        with staffed.transaction() as tx:
+            tx.add(staffed.workers, "c")
+            tx.remove(staffed.workers, "a")
+            set_b(staffed)
+            staffed.things.add(1, 1)
+
+        assert {"b": 9, "c": 0} == dict(staffed.workers.mapping.value)
+
+    def test_nobody_who_adds_one_while_others_are_set(self, staffed: App) -> None:
+        """To set or read a member is to do with that member alone."""
+        with staffed.transaction() as tx:
+            tx[staffed.workers["a"]] += 4
+            add_z(staffed)
+            remove_b(staffed)
+
+        assert {"a": 5, "z": 0} == dict(staffed.workers.mapping.value)
+
+    def test_whoever_sets_one_that_was_read(self, staffed: App) -> None:
+        """A member is read as a key is."""
+        with pytest.raises(ConflictError) as caught, staffed.transaction() as tx:
+            tx[App.left] = tx[staffed.workers["b"]]
+            set_b(staffed)
+
+        assert ("workers['b']", 0) == (caught.value.key, staffed.left.value)
+
+    def test_whoever_removes_one_that_was_read(self, staffed: App) -> None:
+        """P091: its removal is a change of the member; another read finds it, too."""
+        with pytest.raises(ConflictError), staffed.transaction() as tx:
+            tx[App.left] = tx[staffed.workers["b"]]
+            remove_b(staffed)
+        assert 0 == staffed.left.value
+
+        with pytest.raises(ConflictError), staffed.transaction() as tx:
+            tx[staffed.workers["a"]]
+            del staffed.workers["a"]
+            tx[App.right]
+
+    def test_whoever_removes_one_that_is_only_written(self, staffed: App) -> None:
+        """P091: a member that goes meanwhile cannot be set: KeyRemovedError, nothing is changed."""
+        with pytest.raises(KeyRemovedError), staffed.transaction() as tx:
+            tx[App.left] = 1
+            tx[staffed.workers["b"]] = 5
+            in_thread(lambda: remove_b(staffed))
+
+        assert (0, ["a"]) == (staffed.left.value, list(staffed.workers))
+
+    def test_nor_does_its_coming_back_help(self, staffed: App) -> None:
+        """P091: a member that was removed and added again meanwhile is another one."""
+        with pytest.raises(KeyRemovedError), staffed.transaction() as tx:
+            tx[staffed.workers["b"]] = 5
+            remove_b(staffed)
+            staffed.workers.add("b", 7)
+
+        assert 7 == staffed.workers["b"].value
+
+    def test_whoever_removes_the_same_one(self, staffed: App) -> None:
+        """P091: of two who remove a member one does, and the other is told of the conflict."""
+        with pytest.raises(ConflictError), staffed.transaction() as tx:
+            tx.remove(staffed.workers, "b")
+            remove_b(staffed)
+
+        assert (["a"], 3) == (list(staffed.workers), staffed.revision)
+
+    def test_nobody_who_sets_one_that_is_removed(self, staffed: App) -> None:
+        """A member that is set meanwhile goes behind that set, with the newest value as the old."""
+
+        def act() -> None:
+            with staffed.transaction() as tx:
+                tx.remove(staffed.workers, "b")
+                set_b(staffed)
+
+        assert [[("workers['b']", 2, 9)], [("workers['b']", 9, ABSENT)]] == changes(staffed, act)
+
+    def test_are_run_again_by_transact(self, staffed: App) -> None:
+        """`transact` adds and removes as of the members that are there when it commits."""
+        rivals = iter([add_z, remove_b])
+        runs: list[list[str]] = []
+
+        def move(tx: Transaction) -> None:
+            runs.append(sorted(staffed.workers))
+            for key in runs[-1]:
+                tx.remove(staffed.workers, key)
+            tx.add(staffed.workers, str(len(runs)))
+            for rival in rivals:
+                rival(staffed)
+                break
+
+        staffed.transact(move)
+
+        assert [["a", "b"], ["a", "b", "z"], ["a", "z"]] == runs
+        assert (["3"], 5) == (list(staffed.workers), staffed.revision)
+
+    def test_between_threads_lose_nothing(self) -> None:
+        """P087: threads that move one member about leave one, and readers always see one."""
+        app = App()
+        app.workers.add("0")
+        done = threading.Event()
+        torn: list[object] = []
+
+        def read() -> None:
+            while not done.is_set():
+                found = [len(app.snapshot().workers), app.workers.count().value]
+                torn.extend(number for number in found if number != 1)
+
+        def move(tx: Transaction) -> None:
+            (key,) = app.workers
+            tx.remove(app.workers, key)
+            tx.add(app.workers, str(int(key) + 1))
+
+        def work() -> None:
+            for _ in range(50):
+                moved = False
+                while not moved:
+                    # Raised if the member has moved on since it was looked up.
+                    with contextlib.suppress(UnknownKeyError):
+                        app.transact(move)
+                        moved = True
+
+        reader = threading.Thread(target=read)
+        writers = [threading.Thread(target=work) for _ in range(3)]
+        reader.start()
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
+        done.set()
+        reader.join()
+
+        assert ([], ["150"], 151) == (torn, list(app.workers), app.revision)

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from statestore import Commit, Transition
+from statestore._records import ABSENT
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,17 @@ class Replay:
             assert commit.revision == len(self._at), "revisions are dense and rise by one"
             values = dict(self._at[-1])
             for transition in commit.transitions:
-                assert transition.old == values[transition.key], "old is what was there before"
-                values[transition.key] = transition.new
+                before = values.pop(transition.key, ABSENT)
+                assert transition.old == before, "old is what was there before"
+                # A member of a family that goes.
+                if transition.new is not ABSENT:
+                    values[transition.key] = transition.new
             self._at.append(values)
+
+    @property
+    def states(self) -> Sequence[dict[str, Any]]:
+        """The values at each revision."""
+        return self._at
 
     @property
     def last(self) -> dict[str, Any]:

@@ -20,7 +20,8 @@ import random
 import threading
 from asyncio import events
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -63,23 +64,18 @@ class StepLoop(asyncio.BaseEventLoop):
 
     def step(self) -> bool:
         """Run one callback; tell whether there was one."""
-        handle = self._next(jump=True)
-        if handle is not None:
-            self._step(handle)
-        return handle is not None
+        return self._step(jump=True)
 
     def steps(self, number: int) -> None:
         """Run *number* callbacks, or as many as are ready; time stands still."""
         for _ in range(number):
-            handle = self._next(jump=False)
-            if handle is None:
+            if not self._step(jump=False):
                 break
-            self._step(handle)
 
     def settle(self) -> None:
         """Run callbacks until none is ready; time stands still."""
-        while (handle := self._next(jump=False)) is not None:
-            self._step(handle)
+        while self._step(jump=False):
+            pass
 
     def advance(self, seconds: float) -> None:
         """Let *seconds* pass, and everything happen that is due by then."""
@@ -154,22 +150,29 @@ class StepLoop(asyncio.BaseEventLoop):
             else:
                 self._ready.append(timer)
 
-    def _step(self, handle: asyncio.Handle) -> None:
+    def _step(self, *, jump: bool) -> bool:
         # What `run_forever()` sets up, for one callback.
+        handle = self._next(jump=jump)
+        if handle is None:
+            return False
         self._check_running()
         self._thread_id = threading.get_ident()
         events._set_running_loop(self)
         try:
             handle._run()
         finally:
+            # As in asyncio's own loop: an error knows this frame, and may be known to the task.
+            del handle
             events._set_running_loop(None)
             self._thread_id = None
+        return True
 
     def _run_once(self) -> None:
         # What `run_forever()` calls over and over.
         handle = self._next(jump=True)
         if handle is not None:
             handle._run()
+            del handle
         elif not self._stopping:
             msg = "nothing is ready and no timer is set"
             raise Stuck(msg)
@@ -182,3 +185,13 @@ class StepLoop(asyncio.BaseEventLoop):
 
     def _write_to_self(self) -> None:
         """Do nothing: there is no selector that would have to be woken."""
+
+
+@contextmanager
+def inside(loop: StepLoop) -> Iterator[None]:
+    """Do what stands in the block as a callback of *loop*, ahead of all that is ready."""
+    events._set_running_loop(loop)
+    try:
+        yield
+    finally:
+        events._set_running_loop(None)
