@@ -151,11 +151,8 @@ ROWS: Final[Mapping[int, str]] = {
 }
 
 _ENGINE: Final = "distributed engines are not built yet"
-_DERIVED: Final = "derived watchers are not built yet"
 
 NOT_BUILT: Final[Mapping[int, str]] = {
-    91: "families are not built yet",
-    **dict.fromkeys(range(100, 104), _DERIVED),
     **dict.fromkeys(range(116, 123), _ENGINE),
 }
 

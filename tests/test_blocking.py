@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import pytest
 
@@ -24,46 +24,7 @@ from statestore import (
 )
 from statestore._mailbox import ThreadPort
 from statestore._queues import ChainQueue
-
-T = TypeVar("T")
-
-
-class Job(Generic[T]):
-    """A function that runs in a thread of its own; leaving its block ends the thread."""
-
-    def __init__(self, function: Callable[[], T]) -> None:
-        self._function = function
-        self._result: T | None = None
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._result = self._function()
-        except BaseException as error:
-            self._error = error
-
-    def result(self) -> T:
-        """Wait for the end of the thread; give or raise what came out of the function."""
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        return self._result  # type: ignore[return-value]
-
-
-@pytest.fixture
-def parked(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Give an event that is set as soon as a thread is about to block."""
-    event = threading.Event()
-    park = ThreadPort.park
-
-    def park_and_tell(self: ThreadPort, cell: list[Any], seconds: float | None) -> None:
-        event.set()
-        park(self, cell, seconds)
-
-    monkeypatch.setattr(ThreadPort, "park", park_and_tell)
-    return event
+from support.threads import Job
 
 
 @pytest.fixture

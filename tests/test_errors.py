@@ -15,7 +15,10 @@ from statestore.errors import (
     BlockingError,
     CallbackLoopError,
     ConflictError,
+    DerivationError,
+    DifferentStoresError,
     DuplicateKeyError,
+    KeyRemovedError,
     LaggedError,
     MutableValueError,
     StateStoreError,
@@ -29,7 +32,10 @@ BUILT_IN: dict[type[StateStoreError], type[Exception]] = {
     BlockingError: RuntimeError,
     CallbackLoopError: RuntimeError,
     ConflictError: RuntimeError,
+    DerivationError: RuntimeError,
+    DifferentStoresError: ValueError,
     DuplicateKeyError: ValueError,
+    KeyRemovedError: KeyError,
     LaggedError: RuntimeError,
     MutableValueError: TypeError,
     StoreClosedError: RuntimeError,
@@ -40,6 +46,8 @@ BUILT_IN: dict[type[StateStoreError], type[Exception]] = {
 
 ATTRIBUTES: dict[type[StateStoreError], dict[str, object]] = {
     ConflictError: {"key": "conn"},
+    DerivationError: {"function": len, "values": (1, "two"), "revision": 3},
+    KeyRemovedError: {"key": "workers['w1']"},
     LaggedError: {"missed": 3, "first_revision": 4, "last_revision": 9, "value": "new"},
     MutableValueError: {"path": "config.tags[2]"},
     WaitTimeoutError: {

@@ -13,7 +13,7 @@ import statestore
 
 PACKAGE = Path(statestore.__file__).parent
 MODULES = sorted(PACKAGE.glob("*.py"))
-THIRD_PARTY = {"attr", "attrs", "structlog", "typing_extensions"}
+THIRD_PARTY = {"attr", "attrs", "immutables", "structlog", "typing_extensions"}
 
 each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 
@@ -60,8 +60,8 @@ def test_the_modules_are_there() -> None:
 
 
 @each_module
-def test_only_three_packages_are_imported(path: Path) -> None:
-    """Beside the standard library there are attrs, structlog and typing_extensions."""
+def test_only_what_is_declared_is_imported(path: Path) -> None:
+    """Beside the standard library there are only the packages that `pyproject.toml` names."""
     allowed = set(sys.stdlib_module_names) | THIRD_PARTY | {"statestore"}
 
     assert set() == imports_of(path) - allowed
@@ -76,7 +76,7 @@ def test_only_the_logging_module_knows_structlog(path: Path) -> None:
 def test_nothing_else_is_loaded() -> None:
     """A fresh interpreter that imports the package has no other third party loaded by it."""
     program = (
-        "import sys, attr, attrs, structlog, typing_extensions\n"
+        "import sys, attr, attrs, immutables, structlog, typing_extensions\n"
         "before = set(sys.modules)\n"
         "import statestore\n"
         "tops = {name.partition('.')[0] for name in set(sys.modules) - before}\n"

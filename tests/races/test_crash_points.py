@@ -1,35 +1,24 @@
-"""
-What cuts an operation short, or comes in between, at any point of it.
-
-CPython looks for signals where a function starts, after a call of what is not written in Python,
-and where a loop jumps back. There an exception can land (P104, P109), and there, or wherever an
-object dies, other code can run in the same thread (P106, P107). The tests below bring it about at
-each such point in turn, by tracing the bytecodes of the package.
-"""
+"""What cuts an operation short (P104, P109), or comes in between (P106, P107), at any point."""
 
 from __future__ import annotations
 
 import asyncio
-import dis
 import functools
 import gc
 import itertools
-import os
 import signal
 import subprocess
 import sys
 import textwrap
 import traceback
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from types import CodeType, FrameType
 from typing import Any, Final, TypeAlias
 
 import pytest
 
-import statestore
 from statestore import (
     CallbackFailure,
     Key,
@@ -40,12 +29,8 @@ from statestore import (
     ValueWatcher,
 )
 from statestore._core import NEXT, REVISION, VALUE
+from support.interruptions import PACKAGE, each_point, interrupt, is_ours
 from support.loop import StepLoop
-
-PACKAGE: Final = os.path.dirname(statestore.__file__)  # noqa: PTH120 -- as code objects have it
-
-# Whatever tells a trace function that something was called that Python did not write.
-CALLS: Final = {"CALL", "CALL_KW", "CALL_FUNCTION_EX", "PRECALL"}
 
 LAST: Final = 1_000_000
 """The values that are set when all is over."""
@@ -322,120 +307,6 @@ OPERATIONS: Final = [
 ]
 
 
-# --- Bring it about
-
-
-@functools.cache
-def _names(code: CodeType) -> dict[int, str]:
-    return {found.offset: found.opname for found in dis.get_instructions(code)}
-
-
-class Tracer:
-    """
-    Call *act* once, at the *n*-th bytecode of the package, or the *n*-th point for a signal.
-
-    What *act* raises comes out of there.
-    """
-
-    def __init__(self, n: int, act: Callable[[], None], *, everywhere: bool) -> None:
-        self._left = n
-        self._act = act
-        self._everywhere = everywhere
-        # Frames whose last instruction called what was not written in Python, as far as known.
-        self._called: dict[FrameType, None] = {}
-        self.has_fired = False
-
-    def run(self, operation: Callable[[], Any]) -> Any:
-        """Run *operation* under this tracer."""
-        before = sys.gettrace()
-        sys.settrace(self._enter)
-        try:
-            return operation()
-        finally:
-            sys.settrace(before)
-
-    def _enter(self, frame: FrameType, event: str, arg: object) -> Any:
-        if self.has_fired:
-            return None
-        code, caller = frame.f_code, frame.f_back
-        is_ours = code.co_filename.startswith(PACKAGE)
-        if caller in self._called and not _is_called_by_c(code, caller, is_ours=is_ours):
-            # Called without leaving the interpreter's loop, which looks for signals in this frame.
-            del self._called[caller]
-        if not is_ours or code.co_name == "__del__":
-            return None
-        # CPython 3.13 heeds the second only after the first.
-        frame.f_trace = self._step
-        frame.f_trace_opcodes = True
-        frame.f_trace_lines = False
-        if not self._everywhere:
-            self._count()
-        return self._step
-
-    def _step(self, frame: FrameType, event: str, arg: object) -> Any:
-        if event == "opcode" and not self.has_fired:
-            name = _names(frame.f_code)[frame.f_lasti]
-            after_call = frame in self._called
-            self._called.pop(frame, None)
-            if name in CALLS:
-                self._called[frame] = None
-                after_call = after_call and name == "PRECALL"
-            if self._everywhere or after_call or name == "JUMP_BACKWARD":
-                self._count()
-        return self._step
-
-    def _count(self) -> None:
-        self._left -= 1
-        if self._left < 0:
-            self.has_fired = True
-            self._called.clear()
-            self._act()
-
-
-def _is_called_by_c(code: CodeType, caller: FrameType, *, is_ours: bool) -> bool:
-    return (
-        code.co_name.startswith(("__", "<genexpr>"))
-        # Callbacks, which are called through `Context.run()`.
-        or (caller.f_code.co_name == "_run_all" and not is_ours)
-    )
-
-
-def interrupt() -> None:
-    """Raise what Ctrl-C raises."""
-    raise KeyboardInterrupt
-
-
-def each_point(
-    operation: Callable[[World], Any],
-    act: Callable[[World], Callable[[], None]],
-    *,
-    listened: bool,
-    everywhere: bool,
-    step: int = 1,
-    first: int = 0,
-) -> Iterator[tuple[World, Any]]:
-    """Run *operation* in a new world for each point; give the world and what came of it."""
-    # The first time that code is run it is traced in part only.
-    for number in itertools.chain([-1, -1], itertools.count(first, step)):
-        world = World(listened=listened)
-        n = 1_000_000 if number < 0 else number
-        tracer = Tracer(n, act(world), everywhere=everywhere)
-        try:
-            try:
-                result = tracer.run(functools.partial(operation, world))
-            except (KeyboardInterrupt, StoreClosedError) as error:
-                result = error
-            if number < 0:
-                continue
-            if tracer.has_fired:
-                yield world, result
-            else:
-                assert number > first, "nothing was cut short at all"
-                break
-        finally:
-            world.close()
-
-
 # What an exception cuts off from its `with` block is closed by its finalizer, which says so.
 pytestmark = pytest.mark.filterwarnings("ignore:.* was never closed:ResourceWarning")
 
@@ -449,9 +320,8 @@ def test_an_interrupted_operation_is_wholly_done_or_wholly_undone(
 ) -> None:
     """P104, P109: wherever an exception lands, the store says one thing, and all agree with it."""
     allowed = states_of(operation, listened=listened)
-    for world, result in each_point(
-        operation, lambda _: interrupt, listened=listened, everywhere=False
-    ):
+    make = functools.partial(World, listened=listened)
+    for world, result in each_point(make, operation, lambda _: interrupt, everywhere=False):
         assert isinstance(result, KeyboardInterrupt)
         assert world.state() in allowed
         world.check()
@@ -474,19 +344,13 @@ def states_of(operation: Operation, *, listened: bool) -> list[tuple[int, ...]]:
 @LISTENED
 def test_an_interrupted_wake_up_loses_nothing(*, listened: bool) -> None:
     """P104: an exception that lands while waits are shown what is new has it shown again."""
-    for world, error in each_point(
-        do_drain, lambda _: interrupt, listened=listened, everywhere=False
-    ):
+    make = functools.partial(World, listened=listened)
+    for world, error in each_point(make, do_drain, lambda _: interrupt, everywhere=False):
         *_, frame = (frame for frame, _ in traceback.walk_tb(error.__traceback__) if is_ours(frame))
         if frame.f_code.co_name == "_drain":
             # It landed before the first line of what the loop called: there the loop lost it.
             continue
         world.check()
-
-
-def is_ours(frame: FrameType) -> bool:
-    """Tell whether *frame* runs code of the package."""
-    return frame.f_code.co_filename.startswith(PACKAGE)
 
 
 # --- What comes in between
@@ -606,9 +470,9 @@ def test_what_comes_in_between_is_exact(operation: Operation, use: Callable[[Wor
     """P106: at each bytecode, all that another use says is true, and the first one goes on."""
     step = 5 if operation is do_set and use is use_set else 41
     for world, result in each_point(
+        functools.partial(World, listened=True),
         operation,
         lambda world: functools.partial(interpose, use, world),
-        listened=True,
         everywhere=True,
         step=step,
         first=USES.index(use) % step,
@@ -621,9 +485,9 @@ def test_what_comes_in_between_is_exact(operation: Operation, use: Callable[[Wor
 def test_what_comes_in_between_on_the_short_way_is_exact(use: Callable[[World], None]) -> None:
     """P106: the same where nobody listens but waits and queues without a bound."""
     for world, result in each_point(
+        functools.partial(World, listened=False),
         do_set,
         lambda world: functools.partial(interpose, use, world),
-        listened=False,
         everywhere=True,
     ):
         check_result(do_set, result, world)
@@ -791,6 +655,8 @@ def check_without_memory() -> None:
     """Let the n-th allocation of each operation fail, for each n."""
     from _testcapi import remove_mem_hooks, set_nomemory  # noqa: PLC0415 -- where it exists
 
+    # What a tool has the collector call would want memory, too.
+    gc.disable()
     for operation in (do_set, do_move):
         for listened in (False, True):
             allowed = states_of(operation, listened=listened)

@@ -8,32 +8,22 @@ at most two preemptions, or in as many as the bound allows; all consumers must a
 from __future__ import annotations
 
 import contextlib
-import gc
 import itertools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import pytest
 
-import statestore
 from statestore import (
     CallbackHandle,
     ConflictError,
     Key,
     LaggedError,
     Store,
-    StoreClosedError,
     ValueWatcher,
 )
 from support.history import check_chain
-
-interleave = pytest.importorskip(
-    "interleave_test", reason="interleave-test is not installed; it needs Python 3.12"
-)
-
-SCHEDULES: Final = 12
-"""How many schedules of each pair are run, if there are more."""
+from support.schedules import both, explore, interleave
 
 
 class App(Store):
@@ -220,35 +210,6 @@ OPERATIONS: Final = [
     do_snapshot,
     do_close,
 ]
-
-
-def explore(model: Callable[[], None], schedules: int = SCHEDULES) -> bool:
-    """Run *model* in all schedules with two preemptions, or else in some; tell whether in all."""
-    options = {"granularity": "line", "include": [str(Path(statestore.__file__).parent)]}
-    # A finalizer would be scheduled as well, in the middle of the scheduler itself.
-    gc.collect()
-    gc.disable()
-    try:
-        found = interleave.explore(
-            model, strategy="dfs", max_preemptions=2, iterations=schedules, **options
-        )
-        if not found.exhausted:
-            interleave.explore(model, strategy="random", seed=1, iterations=schedules, **options)
-    finally:
-        gc.enable()
-    return bool(found.exhausted)
-
-
-def both(first: Callable[[], object], second: Callable[[], object]) -> None:
-    """Run two functions in two threads that are scheduled."""
-
-    def run(function: Callable[[], object]) -> None:
-        with contextlib.suppress(StoreClosedError):
-            function()
-
-    tasks = [interleave.spawn(run, first), interleave.spawn(run, second)]
-    for task in tasks:
-        task.join()
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any, Final
 
@@ -15,6 +13,7 @@ import pytest
 
 from statestore import ConflictError, Key, Store, Subscription, ValueWatcher
 from support.history import Did, Replay, check_chain
+from support.threads import at_once
 
 
 class App(Store):
@@ -25,35 +24,7 @@ class App(Store):
     third = Key(0)
 
 
-@pytest.fixture(autouse=True)
-def _frequent_switches() -> Iterator[None]:
-    """Have the threads take turns often."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(0.0005)
-    yield
-    sys.setswitchinterval(before)
-
-
-def at_once(*functions: Callable[[], object]) -> None:
-    """Run each function in a thread of its own, all at once; raise what one of them raises."""
-    errors: list[BaseException] = []
-    start = threading.Barrier(len(functions))
-
-    def run(function: Callable[[], object]) -> None:
-        try:
-            start.wait(30)
-            function()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(function,)) for function in functions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-
+pytestmark = pytest.mark.usefixtures("frequent_switches")
 
 Pair = tuple[int, int]
 LAST: Final[Pair] = (-2, -2)
