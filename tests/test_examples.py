@@ -4,8 +4,10 @@ import asyncio
 import importlib.util
 import os
 import re
+import signal
 import subprocess
 import sys
+from collections.abc import MutableMapping
 from pathlib import Path
 from types import ModuleType
 
@@ -14,11 +16,22 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def run(name: str) -> subprocess.CompletedProcess[str]:
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(EXAMPLES.parent)}
+
+# What runs a program that Ctrl-C ends, also where tests are run in the background of a shell.
+INTERRUPTIBLE = """
+import runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.argv[:] = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run an example as its reader would, with warnings as errors."""
     return subprocess.run(  # noqa: S603 -- our own program
-        [sys.executable, "-W", "error", str(EXAMPLES / name)],
-        env=os.environ | {"PYTHONPATH": str(EXAMPLES.parent)},
+        [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments],
+        env=ENVIRONMENT,
         timeout=90,
         capture_output=True,
         text=True,
@@ -47,6 +60,17 @@ class Forgetful:
         async with asyncio.timeout(timeout):
             while self.value != value:  # noqa: ASYNC110 -- the very fault
                 await asyncio.sleep(0)
+
+
+class Inattentive(list[object]):
+    """The log of somebody who looks away when the first thing happens."""
+
+    has_missed = False
+
+    def append(self, item: object) -> None:
+        if self.has_missed:
+            super().append(item)
+        self.has_missed = True
 
 
 def test_connection_lifecycle_loses_nothing() -> None:
@@ -110,3 +134,92 @@ async def test_lost_update_would_tell_if_statestore_lost_it(
 
     assert await example.main() == 1
     assert re.search(r"statestore +hung", capsys.readouterr().out)
+
+
+def test_worker_pool_misses_no_condition() -> None:
+    """All jobs are done, all workers go, and every condition is seen as often as it was so."""
+    done = run("worker_pool.py", "--seconds", "0.5")
+
+    assert (0, "") == (done.returncode, done.stderr)
+    _, jobs, workers, _, *conditions, verdict = done.stdout.splitlines()
+    assert re.fullmatch(r"[1-9]\d* jobs done in [1-9]\d* commits, with \d+ pauses", jobs)
+    assert re.fullmatch(r"\d+ workers came and went, at most [1-9]\d* were busy at once", workers)
+    names = ["all idle, queue empty", "three idle, not paused", "any worker failed"]
+    assert names == [re.sub(r"[ \d]+$", "", line) for line in conditions]
+    for line in conditions:
+        assert 1 == len(set(re.findall(r"\d+", line)))
+    assert 1 <= int(conditions[0].split()[-1])
+    assert verdict == "no condition missed, no job lost"
+
+
+def test_worker_pool_tells_of_what_was_not_seen() -> None:
+    """Whoever was given less, more or something else than what happened is named."""
+    example = load("worker_pool")
+    changes = {"a": [(3, True), (5, False)], "b": []}
+    log = changes["a"]
+    nothing = example.Seen()
+
+    def faults(**given: object) -> list[str]:
+        seen = {"in_task": log, "in_thread": log, "by_callback": [True, False]} | given
+        return example.faults(changes, {"a": example.Seen(**seen), "b": nothing})
+
+    assert [] == faults()
+    assert ["a, by a task"] == faults(in_task=log[1:])
+    assert ["a, by a task"] == faults(in_task=[(3, True), (6, False)])
+    assert ["a, by a thread"] == faults(in_thread=[*log, (7, True)])
+    assert ["a, by a callback"] == faults(by_callback=[True])
+    assert ["a, by a task", "a, by a thread", "a, by a callback"] == example.faults(
+        changes, {"a": nothing, "b": nothing}
+    )
+
+
+@pytest.mark.parametrize("who", ["in_task", "in_thread", "by_callback"])
+async def test_worker_pool_fails_if_a_condition_is_missed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], who: str
+) -> None:
+    """With a follower that misses something, the example says who it was and fails."""
+    example = load("worker_pool")
+    attentive = example.Seen
+    monkeypatch.setattr(example, "Seen", lambda: attentive(**{who: Inattentive()}))
+
+    assert await example.main(0) == 1
+    verdict = capsys.readouterr().out.splitlines()[-1].removeprefix("WRONG: ")
+    by_whom = f", by a {who.split('_')[1]}"
+    missed = [name.removesuffix(by_whom) for name in verdict.split("; ")]
+    assert ["all idle, queue empty", "three idle, not paused"] == missed[:2]
+    # Whether somebody fails at the first jobs already depends on who does them.
+    assert missed[2:] in ([], ["any worker failed"])
+
+
+async def test_worker_pool_fails_if_a_job_is_lost(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With jobs that a worker puts down without having done them, the example says so and fails."""
+    example = load("worker_pool")
+
+    def lose(me: object, job: int, tx: MutableMapping[object, object]) -> None:
+        tx[me] = example.Worker()
+
+    monkeypatch.setattr(example, "finish", lose)
+
+    assert await example.main(0) == 1
+    assert capsys.readouterr().out.endswith("WRONG: jobs\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is no signal to one process there")
+def test_worker_pool_ends_on_ctrl_c() -> None:
+    """Ctrl-C ends it at once, with all of its tasks and threads, and without a traceback."""
+    example = str(EXAMPLES / "worker_pool.py")
+    with subprocess.Popen(  # noqa: S603 -- our own program
+        [sys.executable, "-W", "error", "-c", INTERRUPTIBLE, example, "--seconds", "80"],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as program:
+        assert program.stdout is not None
+        program.stdout.readline()
+        program.send_signal(signal.SIGINT)
+        out, err = program.communicate(timeout=60)
+
+    assert ("interrupted\n", "", 130) == (out, err, program.returncode)
