@@ -295,3 +295,25 @@ def test_one_that_is_closed_is_not_kept_by_another() -> None:
         del note
 
         assert gone() is None
+
+
+def test_one_that_is_closed_while_another_is_called_goes_after_that() -> None:
+    """What is closed while another thread calls what is derived is forgotten by that thread."""
+    app = App()
+    begun, end = threading.Event(), threading.Event()
+
+    def hold(_old: int, _new: int) -> None:
+        begun.set()
+        assert end.wait(PATIENCE)
+
+    with app.a.map(abs).on_change(hold):
+        going = follow(app.b.map(abs), [])
+        thread = threading.Thread(target=app.a.set, args=(1,))
+        thread.start()
+        assert begun.wait(PATIENCE)
+        going.close()
+        end.set()
+        thread.join(PATIENCE)
+
+        assert 1 == consumers_of(app)
+    assert 0 == consumers_of(app)

@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from statestore import CallbackHandle, Key, Store, Watcher
+from statestore import CallbackHandle, DerivationError, Key, Store, Watcher
+from statestore._graph import Graph
+from statestore._nodes import Node
 from support.traces import assert_no_trace
 
 
@@ -157,3 +159,57 @@ async def test_closed_by_another_thread() -> None:
     await asyncio.sleep(0)
     assert [0] == seen
     assert_no_trace(app)
+
+
+def test_an_interrupt_while_closing_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P104: Ctrl-C while what nobody needs is forgotten has it forgotten all the same."""
+    app, hits = App(), list[Node]()
+    remove = Graph.remove
+
+    def interrupted(graph: Graph, node: Node) -> None:
+        hits.append(node)
+        if len(hits) == 1:
+            raise KeyboardInterrupt
+        remove(graph, node)
+
+    sub = app.a.map(str).blocking.subscribe()
+    monkeypatch.setattr(Graph, "remove", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        sub.close()
+    assert_no_trace(app)
+
+
+def test_closed_after_two_interrupts() -> None:
+    """P104: a callback closed while its network is in disorder goes with the next commit."""
+    app, left = App(), [None, None]
+
+    def interrupted(value: int) -> int:
+        if value == 1 and left:
+            left.pop()
+            raise KeyboardInterrupt
+        return value
+
+    handle = app.a.map(interrupted).on_change(lambda _old, _new: None)
+    with pytest.raises(KeyboardInterrupt):
+        app.a.value = 1
+    handle.close()
+
+    app.a.value = 2
+    assert_no_trace(app)
+
+
+async def test_a_wait_that_begins_at_a_failure_is_not_told_of_it() -> None:
+    """P102: one that began before is; one that wants a change has to wait for the next."""
+    app = App()
+    watcher = app.a.map(lambda value: 1 // (value - 1))
+    before = asyncio.create_task(watcher.wait_for(1))
+    await asyncio.sleep(0)
+
+    app.a.value = 1
+    asyncio.get_running_loop().call_soon(app.a.set, 2)
+
+    # In the same step as the set, so before the loop has shown it to the other one.
+    assert 1 == await watcher.wait_for_change()
+    with pytest.raises(DerivationError):
+        await before
