@@ -1,4 +1,4 @@
-"""Networks that compute what is derived: interrupted, and left by another thread."""
+"""Networks that compute what is derived: overtaken, interrupted, and left by another thread."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from statestore import CallbackHandle, DerivationError, Key, Store, Watcher
+from statestore import CallbackHandle, DerivationError, Key, Store, Watcher, combine
+from statestore._core import VALUE, Core, Head
 from statestore._graph import Graph
 from statestore._nodes import Node
 from support.traces import assert_no_trace
@@ -57,6 +58,25 @@ def half_way(app: App, interrupt: Interrupting) -> Watcher[int]:
 
 def in_comparison(app: App, interrupt: Interrupting) -> Watcher[int]:
     return app.a.map(lambda value: Result(value, interrupt)).map(lambda result: result.value * 10)
+
+
+def test_what_is_committed_while_looking_is_left_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P087: a network takes in what was settled when it began to look, and nothing after that."""
+    app = App()
+    total = combine(app.a, app.b, using=lambda a, b: a + b)
+    settle = Core.settle
+    with total.blocking.subscribe() as sub:
+        app.a.value = 1
+
+        def overtaken(core: Core) -> Head:
+            head = settle(core)
+            monkeypatch.undo()
+            app.b.value = 10
+            return head
+
+        monkeypatch.setattr(Core, "settle", overtaken)
+        assert 1 == sub._slot._latest()[VALUE]
+        assert [1, 11] == [sub.get_nowait().new for _ in range(2)]
 
 
 EACH = pytest.mark.parametrize("derive", [in_function, half_way, in_comparison])
