@@ -114,14 +114,16 @@ class _Commits(Stream[Commit]):
         super()._opened()
         self._state = None
 
-    def _record(self, item: Item) -> Commit:
+    _takes_plainly = False
+
+    def _record(self, old: Any, new: Any, revision: int, missed: int) -> Commit:  # noqa: ARG002 -- there is none before
         transitions = tuple(
-            Transition(key=slot._name, old=old, new=_shown(new), revision=item.revision)
-            for slot, old, new in by_three(item.new)
+            Transition(key=slot._name, old=before, new=_shown(after), revision=revision)
+            for slot, before, after in by_three(new)
             # Which members there are is told by those that come and go.
-            if not isinstance(new, Membership)
+            if not isinstance(after, Membership)
         )
-        return Commit(revision=item.revision, transitions=transitions, missed=item.missed)
+        return Commit(revision=revision, transitions=transitions, missed=missed)
 
     def _newest(self) -> Snapshot:
         now = self._look()

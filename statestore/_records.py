@@ -104,6 +104,23 @@ class Transition(Generic[T_co]):
     missed: int = 0
 
 
+_new: Final[Callable[[Any], Any]] = object.__new__
+_set_key, _set_old, _set_new, _set_revision, _set_missed = (
+    getattr(Transition, field.name).__set__ for field in attrs.fields(Transition)
+)
+
+
+def make_transition(key: str, old: Any, new: Any, revision: int, missed: int) -> Transition[Any]:
+    """Do as `Transition(...)`, in half the time: a stream makes one for each that is taken."""
+    made: Transition[Any] = _new(Transition)
+    _set_key(made, key)
+    _set_old(made, old)
+    _set_new(made, new)
+    _set_revision(made, revision)
+    _set_missed(made, missed)
+    return made
+
+
 @final
 @attrs.frozen(kw_only=True)
 class Commit:

@@ -45,6 +45,9 @@ class Stream(Closable, ABC, Generic[R_co]):
 
     _warns = True
 
+    _takes_plainly = True
+    """Whether `_take()` does nothing besides."""
+
     __slots__ = (
         "__weakref__",
         "_at",
@@ -87,7 +90,7 @@ class Stream(Closable, ABC, Generic[R_co]):
         """Note what a subclass has to note at the opening."""
 
     @abstractmethod
-    def _record(self, item: Item) -> R_co:
+    def _record(self, old: Any, new: Any, revision: int, missed: int) -> R_co:
         """Make the record that is delivered."""
 
     @abstractmethod
@@ -133,7 +136,7 @@ class Stream(Closable, ABC, Generic[R_co]):
         ended = self._is_ended()
         item = self._take()
         if item is not None:
-            return self._record(item)
+            return self._record(*item)
         if self._closed:
             raise self._closed_error()
         if ended:
@@ -269,6 +272,28 @@ class AsyncStream(Stream[R_co]):
         Cancellation:
             Takes nothing: the record is the next one still.
         """
+        # The common case, written out: something is there and is taken at once, so nobody can come
+        # in between.
+        queue = self._queue
+        if (
+            type(queue) is ChainQueue
+            and self._loop is asyncio.get_running_loop()
+            and not self._in_use
+            and self._in_a_row < YIELD_EVERY
+            and self._first is None
+            and self._takes_plainly
+            and self._epoch == self._slot._core.epoch
+        ):
+            after = queue.cell[NEXT]
+            if after is not None and type(after[VALUE]) not in NO_VALUE:
+                self._in_a_row += 1
+                queue.cell = after
+                old = self._at[VALUE]
+                self._at = new, revision = after[VALUE], after[REVISION]
+                return self._record(old, new, revision, 0)
+        return await self._next()
+
+    async def _next(self) -> R_co:
         self._begin()
         try:
             self._in_a_row += 1
@@ -283,7 +308,7 @@ class AsyncStream(Stream[R_co]):
                         raise StopAsyncIteration
                     self._in_a_row = 0
                     await self._sleep(None)
-            return self._record(item)
+            return self._record(*item)
         finally:
             self._in_use = False
 
@@ -384,7 +409,7 @@ class BlockingStream(Stream[R_co]):
                 ended = self._is_ended()
                 item = self._take()
                 if item is not None:
-                    return self._record(item)
+                    return self._record(*item)
                 if ended:
                     raise StopIteration
                 self._sleep(None)

@@ -7,8 +7,7 @@ from typing import Any, TypeVar, cast, final
 from statestore._blocking import BlockingWaits
 from statestore._formulas import last_good
 from statestore._mailbox import Test
-from statestore._queues import Item
-from statestore._records import Transition
+from statestore._records import Transition, make_transition
 from statestore._streams import AsyncStream, BlockingStream, Stream
 from statestore._waits import Waits
 
@@ -20,14 +19,8 @@ class _Transitions(Stream[Transition[T_co]]):
 
     __slots__ = ()
 
-    def _record(self, item: Item) -> Transition[T_co]:
-        return Transition(
-            key=self._slot._name,
-            old=last_good(item.old),
-            new=item.new,
-            revision=item.revision,
-            missed=item.missed,
-        )
+    def _record(self, old: Any, new: Any, revision: int, missed: int) -> Transition[T_co]:
+        return make_transition(self._slot._name, last_good(old), new, revision, missed)
 
 
 @final
@@ -85,8 +78,8 @@ class Values(AsyncStream[T_co]):
 
     _warns = False
 
-    def _record(self, item: Item) -> T_co:
-        return cast("T_co", item.new)
+    def _record(self, old: Any, new: Any, revision: int, missed: int) -> T_co:  # noqa: ARG002 -- no more than the value
+        return cast("T_co", new)
 
 
 @final
@@ -97,5 +90,5 @@ class BlockingValues(BlockingStream[T_co]):
 
     _warns = False
 
-    def _record(self, item: Item) -> T_co:
-        return cast("T_co", item.new)
+    def _record(self, old: Any, new: Any, revision: int, missed: int) -> T_co:  # noqa: ARG002 -- no more than the value
+        return cast("T_co", new)
