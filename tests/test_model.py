@@ -2,7 +2,8 @@
 Random operations against a model, which is a plain list of commits and nothing else.
 
 The model foretells every result before the store is asked for it: what a set returns, what a wait
-ends with, each record of each subscription, each call of each callback. The event loop moves by
+ends with, each record of each subscription, each call of each callback, of keys and of what is
+derived from them. The event loop moves by
 single callbacks, so an operation may come between any two of them; in half of the runs the callback
 that comes next is chosen at random.
 
@@ -16,7 +17,7 @@ import contextlib
 import os
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from typing import Any, Final, NamedTuple
 
 import pytest
@@ -46,8 +47,11 @@ from statestore import (
     SubscriptionError,
     Transition,
     WaitTimeoutError,
+    Watcher,
+    at_least,
+    combine,
 )
-from support.loop import StepLoop
+from support.loop import StepLoop, inside
 from support.traces import assert_no_trace
 
 EXAMPLES: Final = int(os.environ.get("STATESTORE_MODEL_EXAMPLES", "0"))
@@ -64,6 +68,38 @@ class App(Store):
     c = Key(0)
 
 
+class Derivation(NamedTuple):
+    """A derived watcher, and the same as a function of all values."""
+
+    watcher: Watcher[Any]
+    of: Callable[[dict[str, Any]], Any]
+
+
+def derive(app: App) -> dict[str, Derivation]:
+    """Give what is derived in *app*, by name."""
+    one_more = app.a.map(lambda a: a + 1)
+    ones = [watcher.is_(1) for watcher in (app.a, app.b, app.c)]
+    derivations = [
+        Derivation(app.a.map(lambda a: a), lambda now: now["a"]),
+        Derivation(one_more.map(lambda one: one // 2), lambda now: (now["a"] + 1) // 2),
+        Derivation(
+            combine(one_more, app.a.map(lambda a: a // 2), using=lambda one, half: one ^ half),
+            lambda now: (now["a"] + 1) ^ (now["a"] // 2),
+        ),
+        Derivation(
+            combine(app.b, app.c, using=lambda b, c: (b + c) % 4),
+            lambda now: (now["b"] + now["c"]) % 4,
+        ),
+        Derivation(
+            app.a.matches(is_odd) & ~app.b.is_(2), lambda now: is_odd(now["a"]) and now["b"] != 2
+        ),
+        Derivation(
+            at_least(2, *ones), lambda now: [now[name] == 1 for name in KEYS].count(True) >= 2
+        ),
+    ]
+    return {each.watcher.name: each for each in derivations}
+
+
 class BoomError(Exception):
     """What user code raises here."""
 
@@ -77,10 +113,15 @@ class Change(NamedTuple):
 
 
 class Made(NamedTuple):
-    """One commit."""
+    """One commit, and what follows from it."""
 
     revision: int
     changes: tuple[Change, ...]
+    derived: tuple[Change, ...] = ()
+
+    def of(self, names: Container[str]) -> tuple[Change, ...]:
+        """Give the changes of those that bear one of *names*."""
+        return tuple(c for c in (*self.changes, *self.derived) if c.name in names)
 
 
 class Lost(NamedTuple):
@@ -95,6 +136,7 @@ class Lost(NamedTuple):
 class Log:
     """The model: the commits, and whether there will be more."""
 
+    derivations: dict[str, Derivation]
     commits: list[Made] = field(factory=list)
     is_closed: bool = False
 
@@ -110,14 +152,19 @@ class Log:
             values |= {change.name: change.new for change in made.changes}
         return values
 
+    def value(self, name: str, revision: int | None = None) -> Any:
+        """Give the value of a key, or of what is derived, at *revision*, or now."""
+        values = self.values(revision)
+        derivation = self.derivations.get(name)
+        return values[name] if derivation is None else derivation.of(values)
+
     def news(self, name: str, since: int) -> list[Any]:
-        """Give the new values of a key after the revision *since*."""
-        return [c.new for made in self.commits[since:] for c in made.changes if c.name == name]
+        """Give the new values of a key, or of what is derived, after the revision *since*."""
+        return [change.new for made in self.commits[since:] for change in made.of((name,))]
 
     def revision_of(self, name: str) -> int:
-        """Give the revision of the last transition of a key."""
-        touching = [m.revision for m in self.commits if name in (c.name for c in m.changes)]
-        return max(touching, default=0)
+        """Give the revision of the last transition of a key, or of what is derived."""
+        return max((made.revision for made in self.commits if made.of((name,))), default=0)
 
     def commit(self, wanted: dict[str, Any]) -> Made | None:
         """Add a commit of what differs from the values now, if anything does."""
@@ -129,7 +176,13 @@ class Log:
         )
         if not changes:
             return None
-        self.commits.append(Made(self.revision + 1, changes))
+        after = values | {change.name: change.new for change in changes}
+        following = [
+            Change(name, derivation.of(values), derivation.of(after))
+            for name, derivation in self.derivations.items()
+        ]
+        derived = tuple(c for c in following if not is_same(c.old, c.new))
+        self.commits.append(Made(self.revision + 1, changes, derived))
         return self.commits[-1]
 
 
@@ -143,7 +196,7 @@ class Queue:
     """The model of a subscription: groups of commits; those of one group come as one record."""
 
     log: Log
-    # What is followed: one key, some keys, or None for all.
+    # What is followed: one key or what is derived, some keys, or None for all.
     names: frozenset[str] | None
     make: Callable[[list[Made], int], object]
     maxlen: int | None = None
@@ -168,7 +221,7 @@ class Queue:
 
     def push(self, made: Made) -> None:
         """Take in a commit."""
-        changes = tuple(c for c in made.changes if self.names is None or c.name in self.names)
+        changes = made.changes if self.names is None else made.of(self.names)
         if self.is_closed or not changes:
             return
         made = Made(made.revision, changes)
@@ -198,10 +251,10 @@ class Queue:
 
     def state(self, revision: int) -> object:
         """Give what a wait tests, as of *revision*: the value, or a text of the snapshot."""
-        values = self.log.values(revision)
         if self.make is transition_of:
             (name,) = self.names or ()
-            return values[name]
+            return self.log.value(name, revision)
+        values = self.log.values(revision)
         if self.names is not None:
             values = {name: value for name, value in values.items() if name in self.names}
         return snapshot_text(Snapshot(values, revision))
@@ -369,6 +422,7 @@ VALUES = st.sampled_from([0, 1, 2, 3, True])
 NAMED = st.sampled_from(["a", "a", "a", "b", "c"])
 """Most of it happens to one key, or too little would meet."""
 NAMES = NAMED | st.sampled_from(ADDED)
+WATCHED = NAMED | st.sampled_from(list(derive(App())))
 TIMEOUTS = st.sampled_from([None, 0, 1, 2.5, 2.5])
 BOUNDS = st.sampled_from(
     [(None, "raise"), (1, "raise"), (2, "raise"), (3, "raise"), (1, "latest"), (2, "latest")]
@@ -421,13 +475,16 @@ class Way(NamedTuple):
     bound: tuple[int | None, str]
     # For `values()`, whether it skips to the latest.
     initial: bool
+    # Whether the loop is running, which is then the one that computes what is derived.
+    inside: bool
 
 
 WAYS = st.builds(
     Way,
     st.sampled_from(["one key", "one key", "all keys", "some keys", "values"]),
-    NAMED,
+    WATCHED,
     BOUNDS,
+    st.booleans(),
     st.booleans(),
 )
 
@@ -441,8 +498,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.log = Log()
         self.store = App(on_error=self.failed)
+        self.log = Log(derive(self.store))
         self.loop = StepLoop()
         self.every_job: list[Job] = []
         self.queues: dict[Any, Queue] = {}
@@ -462,7 +519,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         if made is not None:
             for queue in self.queues.values():
                 queue.push(made)
-            for change in made.changes:
+            for change in (*made.changes, *made.derived):
                 for callback in self.registered:
                     if not callback.is_closed and callback.name == change.name:
                         self.due.append(Due(callback, made.revision, change))
@@ -589,15 +646,15 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     @rule(
         target=jobs,
-        name=NAMED,
+        name=WATCHED,
         kind=st.sampled_from(["for", "not", "odd", "boom", "change"]),
         value=VALUES,
         immediate=st.booleans(),
         timeout=TIMEOUTS,
     )
     def wait(self, name: str, kind: str, value: Any, immediate: bool, timeout: float | None) -> Job:
-        """Have a task wait for a key."""
-        watcher = self.store[name]
+        """Have a task wait for a key, or for what is derived."""
+        watcher = self.watcher(name)
         job = Job(timeout=timeout, name=name, is_immediate=immediate)
         if kind == "for":
             job.accepts = lambda now: now == value
@@ -657,7 +714,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def expected_of(self, job: Job) -> tuple[object, list[Any]]:
         """Say what a wait ends with if it ends now, and what it was shown until then."""
         assert job.since is not None
-        before = [self.log.values(job.since)[job.name]] if job.is_immediate else []
+        before = [self.log.value(job.name, job.since)] if job.is_immediate else []
         shown = []
         for value in before + self.log.news(job.name, job.since):
             shown.append(value)
@@ -681,7 +738,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def cancel(self, job: Job, values: list[Any], steps: int) -> None:
         """Cancel a task, perhaps just when it was woken; if it says yes to it, it has to end so."""
         for value in values:
-            self.set_value(job.name, value)
+            self.set_value("a" if job.name in self.log.derivations else job.name, value)
         self.loop.steps(steps)
         job.is_cancelled |= job.task.cancel()
 
@@ -712,17 +769,21 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     def open(self, way: Way) -> Any:
         """Open a subscription, and its model beside it."""
-        maxlen, overflow = way.bound
         name = way.name
+        # What is derived is bounded from when it was computed, of which the model knows nothing.
+        maxlen, overflow = (None, "raise") if name in self.log.derivations else way.bound
         bound: Any = {"maxlen": maxlen, "overflow": overflow}
-        now, revision = self.log.values()[name], self.log.revision_of(name)
+        now = self.log.value(name)
         if way.kind == "one key":
-            stream: Any = self.store[name].subscribe(initial=way.initial, **bound)
+            with self.running(way.inside):
+                stream: Any = self.watcher(name).subscribe(initial=way.initial, **bound)
             queue = Queue(self.log, frozenset([name]), transition_of, maxlen, overflow)
             if way.initial:
+                revision = self.see_revision(name, stream._at[1])
                 queue.first.append(Transition(key=name, old=now, new=now, revision=revision))
         elif way.kind == "values":
-            stream = self.store[name].values(latest=way.initial)
+            with self.running(way.inside):
+                stream = self.watcher(name).values(latest=way.initial)
             maxlen = 1 if way.initial else None
             queue = Queue(
                 self.log, frozenset([name]), value_of, maxlen, "latest", skips=way.initial
@@ -732,11 +793,25 @@ class StoreAgainstModel(RuleBasedStateMachine):
             stream = self.store.subscribe(**bound)
             queue = Queue(self.log, None, commit_of, maxlen, overflow)
         else:
-            names = sorted({name, "b"})
+            names = sorted({name, "b"} & set(KEYS))
             stream = self.store.subscribe(*(self.store[name] for name in names), **bound)
             queue = Queue(self.log, frozenset(names), commit_of, maxlen, overflow)
         self.queues[stream] = queue
         return stream
+
+    def running(self, is_inside: bool) -> contextlib.AbstractContextManager[None]:
+        """Have the loop running in the block, or not."""
+        return inside(self.loop) if is_inside else contextlib.nullcontext()
+
+    def see_revision(self, name: str, revision: int) -> int:
+        """See that a current value of *name* may be said to be of *revision*, and give that."""
+        own = self.log.revision_of(name)
+        if name in self.log.derivations:
+            # It may be that of a transition of the sources which changed nothing.
+            assert own <= revision <= self.log.revision
+        else:
+            assert own == revision
+        return revision
 
     @rule(stream=streams)
     def get_nowait(self, stream: Any) -> None:
@@ -865,7 +940,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
             callback.is_closed = True
             return
         self.skip_closed()
-        due = self.due.popleft()
+        due = self.next_due(callback)
         assert callback is due.callback
         if callback.fires_once:
             callback.is_closed = True
@@ -874,14 +949,26 @@ class StoreAgainstModel(RuleBasedStateMachine):
         if callback.effect is fail:
             self.to_fail.append((due.change.name, due.revision))
 
+    def next_due(self, callback: Callback) -> Due:
+        """Take the call that is to come now; what is derived has no order but of its own."""
+        first = self.due[0]
+        name = callback.name if first.change.name in self.log.derivations else first.change.name
+        for due in self.due:
+            if due.revision == first.revision and due.change.name == name and self.is_to_come(due):
+                self.due.remove(due)
+                return due
+        return first
+
     def skip_closed(self) -> None:
         """Forget the calls that will not come: of what was closed, and of what does not match."""
-        while self.due:
-            callback, _, change = self.due[0]
-            is_match = not callback.fires_once or callback.target == change.new
-            if is_match and not callback.is_closed:
-                break
+        while self.due and not self.is_to_come(self.due[0]):
             self.due.popleft()
+
+    def is_to_come(self, due: Due) -> bool:
+        """Tell whether a call is still to come."""
+        callback, _, change = due
+        is_match = not callback.fires_once or callback.target == change.new
+        return is_match and not callback.is_closed
 
     def failed(self, failure: CallbackFailure) -> None:
         """Be the store's `on_error`."""
@@ -894,35 +981,35 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def register(self, callback: Callback) -> None:
         """Register a callback."""
         self.registered.append(callback)
-        callback.handle = self.store[callback.name].on_change(callback)
+        callback.handle = self.watcher(callback.name).on_change(callback)
 
     @rule(
         target=callbacks,
-        name=NAMED,
+        name=WATCHED,
         effect=st.sampled_from(EFFECTS),
     )
     def on_change(self, name: str, effect: Any) -> Callback:
-        """Register a callback for all transitions of a key."""
+        """Register a callback for all transitions of a key, or of what is derived."""
         callback = Callback(self, name, effect)
         self.register(callback)
         return callback
 
     @rule(
         target=callbacks,
-        name=NAMED,
+        name=WATCHED,
         value=VALUES,
         effect=st.sampled_from([nothing, end_another, relay]),
     )
     def on_value(self, name: str, value: Any, effect: Any) -> Callback:
         """Register a callback that fires once."""
         callback = Callback(self, name, nothing, value, fires_once=True)
-        fires = self.log.values()[name] == value
+        fires = self.log.value(name) == value
         if fires:
             self.fires_now = callback
         else:
             callback.effect = effect
         self.registered.append(callback)
-        callback.handle = self.store[name].on_value(value, callback.fire)
+        callback.handle = self.watcher(name).on_value(value, callback.fire)
         assert self.fires_now is None
         assert fires is callback.is_closed
         return callback
@@ -994,10 +1081,17 @@ class StoreAgainstModel(RuleBasedStateMachine):
             name: watcher.revision for name, watcher in self.watchers().items()
         }
         assert self.log.revision == self.store.revision
+        for name, derivation in self.log.derivations.items():
+            agree(self.log.value(name), derivation.watcher.value)
         snapshot = self.store.snapshot()
         assert snapshot_text(Snapshot(values, self.log.revision)) == snapshot_text(snapshot)
         for stream, queue in self.queues.items():
             assert len(queue.groups) + len(queue.first) == stream.pending
+
+    def watcher(self, name: str) -> Watcher[Any]:
+        """Give the watcher of that name."""
+        derivation = self.log.derivations.get(name)
+        return self.store[name] if derivation is None else derivation.watcher
 
     def watchers(self) -> dict[str, Any]:
         """Give the watchers by name, in order."""
