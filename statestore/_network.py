@@ -241,10 +241,11 @@ class Network:
         self._is_broken = True
         # No loop in here: CPython does not guard all that belongs to one.
         try:
-            steps: Iterable[Step] = self._steps(marked, revision)
-            if len(marked) > 1:
-                steps = sorted(steps, key=_revision)
-            self._follow(steps)
+            inputs = self._arm(marked)
+            if len(inputs) == 1:
+                self._follow_one(inputs[0], revision)
+            else:
+                self._follow(sorted(self._steps(inputs, revision), key=_revision))
             self._is_broken = False
         except BaseException:
             self.dirty.update(marked)
@@ -253,16 +254,21 @@ class Network:
             if self._fed:
                 self._tell_all()
 
-    def _steps(self, marked: Iterable[Input], revision: int) -> Iterator[Step]:
-        """Give what there is to take in, input by input; hear of what comes next."""
-        graph = self._graph
+    def _arm(self, marked: Iterable[Input]) -> list[Input]:
+        """Hear of what comes next; give those of *marked* in which there is something to see."""
+        inputs: list[Input] = []
         for source in marked:
             del self.dirty[source]
             # One that is not needed any more may have been marked before.
-            if graph.inputs.get(source.slot) is not source:
-                continue
-            source.arm()
-            graph.plan(source)
+            if self._graph.inputs.get(source.slot) is source:
+                source.arm()
+                self._graph.plan(source)
+                inputs.append(source)
+        return inputs
+
+    def _steps(self, inputs: Iterable[Input], revision: int) -> Iterator[Step]:
+        """Give what there is to take in, input by input."""
+        for source in inputs:
             cell = source.cell
             while (after := cell[NEXT]) is not None:
                 cell = after
@@ -270,6 +276,16 @@ class Network:
                     self.dirty[source] = None
                     break
                 yield cell[REVISION], source, cell
+
+    def _follow_one(self, source: Input, revision: int) -> None:
+        """Take in what there is in one input: `_follow()`, without the order of several."""
+        while (cell := source.cell[NEXT]) is not None:
+            if cell[REVISION] > revision:
+                self.dirty[source] = None
+                break
+            self.revision = cell[REVISION]
+            source.move_to(cell)
+            self._compute(source.plan)
 
     def _follow(self, steps: Iterable[Step]) -> None:
         """Take in *steps*, commit by commit."""
@@ -306,13 +322,18 @@ class Network:
                 raise
             except BaseException as error:  # noqa: BLE001 -- as in call()
                 value = Failed(is_same, (before, value), error)
-            if type(value) in NO_VALUE:
+            is_good = type(value) not in NO_VALUE
+            if not is_good:
                 dated(value, self.revision)
             node.value, node.revision = value, self.revision
             for dependent, places in node.audience:
                 dependent.touch(places, before, value)
             if node.outlet is not None and (outlet := node.outlet()) is not None:
-                outlet.link(value, self.revision)
+                if is_good:
+                    # As `link()` would.
+                    outlet._cell[NEXT] = outlet._cell = [value, self.revision, None]
+                else:
+                    outlet.link(value, self.revision)
                 self._fed[outlet] = None
 
     def _link(self, node: Node) -> None:

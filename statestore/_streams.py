@@ -272,8 +272,8 @@ class AsyncStream(Stream[R_co]):
         Cancellation:
             Takes nothing: the record is the next one still.
         """
-        # The common case, written out: something is there and is taken at once, so nobody can come
-        # in between.
+        # `_next()` written out for the common case: something is there and can be taken at once, so
+        # nobody can come in between.
         queue = self._queue
         if (
             type(queue) is ChainQueue

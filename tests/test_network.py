@@ -60,23 +60,26 @@ def in_comparison(app: App, interrupt: Interrupting) -> Watcher[int]:
     return app.a.map(lambda value: Result(value, interrupt)).map(lambda result: result.value * 10)
 
 
-def test_what_is_committed_while_looking_is_left_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "total"), [("a", 10), ("b", 11)])
+def test_what_is_committed_while_looking_is_left_for_later(
+    name: str, total: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """P087: a network takes in what was settled when it began to look, and nothing after that."""
     app = App()
-    total = combine(app.a, app.b, using=lambda a, b: a + b)
+    added = combine(app.a, app.b, using=lambda a, b: a + b)
     settle = Core.settle
-    with total.blocking.subscribe() as sub:
+    with added.blocking.subscribe() as sub:
         app.a.value = 1
 
         def overtaken(core: Core) -> Head:
             head = settle(core)
             monkeypatch.undo()
-            app.b.value = 10
+            app[name].value = 10
             return head
 
         monkeypatch.setattr(Core, "settle", overtaken)
         assert 1 == sub._slot._latest()[VALUE]
-        assert [1, 11] == [sub.get_nowait().new for _ in range(2)]
+        assert [1, total] == [sub.get_nowait().new for _ in range(2)]
 
 
 EACH = pytest.mark.parametrize("derive", [in_function, half_way, in_comparison])

@@ -834,11 +834,15 @@ def middle(rows: Sequence[Row]) -> Row:
 
 
 def fastest(rows: dict[str, Row], among: Iterable[str] | None = None, *, ours: bool) -> str | None:
-    """Name the fastest, of ours or of the peers, that gives every transition, of those *among*."""
+    """
+    Name the fastest, of ours or of the peers, that gives every transition, of those *among*.
+
+    A value that never was is none of them.
+    """
     complete = [
         name
         for name in rows.keys() - {Limit.name}
-        if rows[name].missed == 0
+        if rows[name].missed == rows[name].wrong == 0
         and name.startswith("statestore") == ours
         and (among is None or name in among)
     ]
