@@ -11,10 +11,13 @@ from statestore._combine import all_of, any_of, at_least, combine
 from statestore._commits import BlockingCommitSubscription, CommitSubscription
 from statestore._family import Members
 from statestore._keys import Family, Key
+from statestore._recording import RecordedCommit, Recording
+from statestore._recording_file import SavedValue
 from statestore._records import ABSENT, Absent, CallbackFailure, Commit, Snapshot, Transition
 from statestore._store import BlockingStore, Store
 from statestore._subscription import BlockingSubscription, BlockingValues, Subscription, Values
 from statestore._transaction import Transaction
+from statestore._transition_log import TransitionLog, log_transitions
 from statestore._value_watcher import ValueWatcher
 from statestore._watcher import BlockingWatcher, Condition, Watcher
 from statestore.errors import (
@@ -59,7 +62,10 @@ __all__ = [
     "LaggedError",
     "Members",
     "MutableValueError",
+    "RecordedCommit",
+    "Recording",
     "Ref",
+    "SavedValue",
     "Snapshot",
     "StateStoreError",
     "Store",
@@ -68,6 +74,7 @@ __all__ = [
     "SubscriptionError",
     "Transaction",
     "Transition",
+    "TransitionLog",
     "UnknownKeyError",
     "ValueWatcher",
     "Values",
@@ -77,5 +84,6 @@ __all__ = [
     "any_of",
     "at_least",
     "combine",
+    "log_transitions",
     "register_immutable",
 ]

@@ -31,7 +31,8 @@ ROUNDS: Final = 1_000
 """How many rounds of callbacks one commit may set off through sets made in callbacks."""
 
 Call: TypeAlias = "tuple[CallbackHandle, Any, Any]"
-Told: TypeAlias = tuple[contextvars.Context, tuple[Call, ...], int]
+Told: TypeAlias = tuple[contextvars.Context, tuple[Call, ...], int, str]
+"""The context to call in, the calls, in which round, and the key that stands for all of them."""
 
 
 class Registry(Protocol):
@@ -111,6 +112,11 @@ class InlineMailbox:
     def revision(self) -> int:
         """The revision whose callbacks are called, or were called last."""
         return self._current[0]
+
+    @property
+    def cause(self) -> int | None:
+        """The revision whose callbacks this very thread is calling, if it is."""
+        return self.revision if self._thread == get_ident() else None
 
     def __bool__(self) -> bool:
         """Whether callbacks are left to be called."""
@@ -220,8 +226,8 @@ class InlineMailbox:
 
     def _take_up(self, entry: tuple[Any, ...], told: int) -> None:
         if entry[0] > told:
-            context, calls, self._round = entry[2]
-            self._trail.append(calls[0][0].key)
+            context, calls, self._round, key = entry[2]
+            self._trail.append(key)
             self._current = (entry[0], iter(calls), context)
         self._pending.popleft()
 

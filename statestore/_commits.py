@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, TypeVar, cast, final
 from statestore._core import NEXT, NOTHING, REVISION, VALUE, Cell, Core, Group, Slot, by_three
 from statestore._formulas import gather
 from statestore._matching import Satisfying
-from statestore._members import Feed, Membership
+from statestore._members import Feed, Membership, changes_of_keys
 from statestore._queues import Item, Overflow, make_queue
 from statestore._records import ABSENT, Commit, Removed, Snapshot, Transition
 from statestore._streams import AsyncStream, BlockingStream, Stream
@@ -82,22 +82,29 @@ def _is_gone(value: Any) -> bool:
 
 def _put(state: dict[str, Any], slot: Slot, value: Any) -> None:
     """Have *slot* be *value* in *state*, which has the values of keys and of whole families."""
-    feed, key = slot._member or (slot, None)
     if isinstance(value, Membership):
         return
-    if isinstance(feed, Feed) and feed._name in state:
-        family = state[feed._name]
-        if not _is_gone(value):
-            state[feed._name] = family.set(key, value)
-        elif key in family:
-            state[feed._name] = family.delete(key)
-    elif _is_gone(value):
-        state.pop(slot._name, None)
-    else:
-        state[slot._name] = value
+    family, key = None, None
+    if slot._member is not None and slot._member[0]._name in state:
+        family, key = slot._member[0]._name, slot._member[1]
+    put(state, slot._name, family, key, value)
 
 
-def _shown(value: Any) -> Any:
+def put(state: dict[str, Any], name: str, family: str | None, key: Any, value: Any) -> None:
+    """Have the key *name*, or the member *key* of *family*, be *value* in *state*."""
+    if family is None:
+        if _is_gone(value):
+            state.pop(name, None)
+        else:
+            state[name] = value
+    elif not _is_gone(value):
+        state[family] = state[family].set(key, value)
+    elif key in state[family]:
+        state[family] = state[family].delete(key)
+
+
+def shown(value: Any) -> Any:
+    """Give *value*, which came out of a cell, as consumers see it: an end is an absence."""
     return ABSENT if _is_gone(value) else value
 
 
@@ -118,10 +125,8 @@ class _Commits(Stream[Commit]):
 
     def _record(self, old: Any, new: Any, revision: int, missed: int) -> Commit:  # noqa: ARG002 -- there is none before
         transitions = tuple(
-            Transition(key=slot._name, old=before, new=_shown(after), revision=revision)
-            for slot, before, after in by_three(new)
-            # Which members there are is told by those that come and go.
-            if not isinstance(after, Membership)
+            Transition(key=slot._name, old=before, new=shown(after), revision=revision)
+            for slot, before, after in changes_of_keys(new)
         )
         return Commit(revision=revision, transitions=transitions, missed=missed)
 

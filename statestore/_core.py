@@ -39,7 +39,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, ClassVar, Final, Protocol, TypeAlias
 
 from statestore._callbacks import Call, CallbackHandle, InlineMailbox
 from statestore._records import ABSENT, Removed
@@ -163,6 +163,13 @@ class Group(Slot):
 
     __slots__ = ()
 
+    is_journal: ClassVar[bool] = False
+    """Whether its callbacks come before all others, and are not what sets off a round."""
+
+    def _noted(self, changes: tuple[Any, ...], reason: str | None) -> tuple[Any, ...]:  # noqa: ARG002 -- for a journal
+        """Give the value that lists *changes*, slot by slot: before, after."""
+        return changes
+
 
 NOTHING: Final[tuple[Any, ...]] = ()
 """What a cell of a group has that was emptied."""
@@ -213,6 +220,7 @@ class Core:
         "listeners",
         "mailboxes",
         "names",
+        "recordings",
         "strict",
         "title",
         "turns",
@@ -242,6 +250,8 @@ class Core:
         self.turns: dict[Turn, None] = {}
         # What computes derived watchers for callbacks. Only the layer above looks inside.
         self.derived: Any = None
+        # Weak references to the open recordings, in order of opening. As above.
+        self.recordings: dict[Any, None] = {}
 
     def settle(self) -> Head:
         """Apply whatever is committed and not applied yet; give the newest head."""
@@ -265,16 +275,18 @@ class Core:
             raise StoreClosedError(msg)
         return head
 
-    def publish(self, head: Head, changes: Iterable[Change]) -> Entry | None:
+    def publish(
+        self, head: Head, changes: Iterable[Change], reason: str | None = None
+    ) -> Entry | None:
         """
         Commit *changes* right behind *head*, or return None when something else came first.
 
-        The caller runs the callbacks afterwards.
+        The caller runs the callbacks afterwards. *reason* is for who keeps a journal.
         """
         if self.turns:
             for turn in self.turns.copy():
                 turn.give_way()
-        entry = self._entry(head[0] + 1, changes)
+        entry = self._entry(head[0] + 1, changes, reason)
         return entry if self._append(head, entry) else None
 
     def take_turn(self) -> Turn:
@@ -343,6 +355,7 @@ class Core:
         self.attention = {}
         self.turns = {}
         self.derived = None
+        self.recordings = {}
         self.inline.reset()
         every = [*self.listeners.copy().values(), *(feed.shared for feed in self.families)]
         groups = [
@@ -388,9 +401,10 @@ class Core:
         self.apply(entry)
         return True
 
-    def _entry(self, revision: int, changes: Iterable[Change]) -> Entry:
+    def _entry(self, revision: int, changes: Iterable[Change], reason: str | None) -> Entry:
         links: list[Any] = []
         calls: list[Call] = []
+        first: list[Call] = []
         following = [group for group in self.attention.copy().values() if group is not None]
         groups: dict[Group, list[Any]] = {group: [] for group in following}
         for slot, before, value in changes:
@@ -406,16 +420,19 @@ class Core:
             for group in concerned:
                 groups.setdefault(group, []).extend((slot, before[VALUE], value))
         for group, listed in groups.items():
-            made = tuple(listed)
+            made = group._noted(tuple(listed), reason)
             links += (group, group._tail(), [made, revision, None])
             if group._listeners is not None:
-                calls += [(handle, (), made) for handle in group._listeners.callbacks.copy()]
-        return (revision, [], self._told(calls), *links)
+                told = group._listeners.callbacks.copy()
+                (first if group.is_journal else calls).extend((handle, (), made) for handle in told)
+        return (revision, [], self._told(first, calls), *links)
 
-    def _told(self, calls: list[Call]) -> tuple[Any, ...] | None:
-        if not calls:
+    def _told(self, first: list[Call], calls: list[Call]) -> tuple[Any, ...] | None:
+        if not (first or calls):
             return None
-        return (contextvars.copy_context(), tuple(calls), self.inline.next_round(calls[0][0].key))
+        # A log hears of a cycle, but is no part of it.
+        key = (calls or first)[0][0].key
+        return (contextvars.copy_context(), (*first, *calls), self.inline.next_round(key), key)
 
 
 def by_three(links: tuple[Any, ...]) -> Iterator[tuple[Slot, Any, Any]]:

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar, cast, final
 from statestore._core import REVISION, VALUE, Change, Core, Slot
 from statestore._formulas import Gathered, Mapped, Tally
 from statestore._matching import Satisfying
-from statestore._members import Feed, Membership
+from statestore._members import Feed, Membership, member_name
 from statestore._records import ABSENT, Absent, Removed
 from statestore._text import name_of, shorten
 from statestore._value_watcher import ValueWatcher
@@ -206,7 +206,7 @@ class Members(Generic[K, V]):
 
     def _plus(self, membership: Membership, key: K) -> tuple[ValueWatcher[V], Membership]:
         """Make the watcher of *key*, and the membership that has it, without a commit."""
-        name = f"{self._name}[{shorten(key, 60)}]"
+        name = member_name(self._name, key)
         check_immutable(key, f"the key {name}")
         kind = membership.kind
         if kind is not None and type(key) is not kind:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 
@@ -27,7 +28,7 @@ def make_reporter(
 
 
 def _log(failure: CallbackFailure, **more: str) -> None:
-    structlog.get_logger("statestore").error(
+    default_logger().error(
         "statestore.callback_failed",
         key=failure.key,
         revision=failure.revision,
@@ -37,8 +38,16 @@ def _log(failure: CallbackFailure, **more: str) -> None:
     )
 
 
+def default_logger() -> Any:
+    """Give the logger that is used where the user gives none."""
+    return structlog.get_logger("statestore")
+
+
+def bound_context() -> dict[str, Any]:
+    """Give what is bound with structlog's contextvars here and now."""
+    return structlog.contextvars.get_contextvars()
+
+
 def report_loop_failure(loop: object, error: BaseException) -> None:
     """Log that an event loop which is not closed refused to be woken; its waits are dropped."""
-    structlog.get_logger("statestore").error(
-        "statestore.loop_failed", loop=shorten(loop), exc_info=error
-    )
+    default_logger().error("statestore.loop_failed", loop=shorten(loop), exc_info=error)

@@ -17,6 +17,7 @@ from typing import Any, Final, final
 import immutables
 
 from statestore._core import NEXT, NOTHING, VALUE, Cell, Core, Group, Listeners, Slot, by_three
+from statestore._text import shorten
 
 EMPTY: Final[immutables.Map[Any, Slot]] = immutables.Map()
 
@@ -112,6 +113,18 @@ def _changes_after(cell: Cell) -> Iterator[tuple[Slot, Any, Any]]:
     while (after := cell[NEXT]) is not None:
         cell = after
         yield from by_three(cell[VALUE])
+
+
+def changes_of_keys(changes: tuple[Any, ...]) -> Iterator[tuple[Slot, Any, Any]]:
+    """Give slot, before and after, of those that are keys: which members there are is none."""
+    for slot, old, new in by_three(changes):
+        if not isinstance(new, Membership):
+            yield slot, old, new
+
+
+def member_name(family: str, key: object) -> str:
+    """Name the member *key* of *family*."""
+    return f"{family}[{shorten(key, 60)}]"
 
 
 def key_of(slot: Slot) -> Any:

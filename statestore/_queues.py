@@ -54,6 +54,9 @@ class ChainQueue:
 
     __slots__ = ("cell",)
 
+    lag: Final = None
+    """Nothing is ever lost."""
+
     def __init__(self, cell: Cell) -> None:
         self.cell: Cell = cell
 
@@ -146,6 +149,11 @@ class Ring:
         """Show what is in the queue, and leave it there."""
         self.pull()
         return iter(self._items.copy())
+
+    @property
+    def lag(self) -> Lag | None:
+        """What was lost and not told of yet."""
+        return self._lag
 
     def open(self) -> None:
         """Be fed by setters from now on. Before, only reading keeps the bound."""

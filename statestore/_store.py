@@ -23,12 +23,18 @@ from statestore._keys import Declaration, Family, Key
 from statestore._logging import make_reporter
 from statestore._matching import refuse_async
 from statestore._queues import Overflow
+from statestore._recording import KeyOrName, Recording
 from statestore._records import ABSENT, CallbackFailure, Snapshot
 from statestore._text import shorten
 from statestore._transaction import Transaction
 from statestore._value_watcher import ValueWatcher
 from statestore._values import check_immutable
-from statestore.errors import ConflictError, DuplicateKeyError, UnknownKeyError
+from statestore.errors import (
+    ConflictError,
+    DuplicateKeyError,
+    StateStoreError,
+    UnknownKeyError,
+)
 
 T = TypeVar("T")
 
@@ -161,7 +167,7 @@ class Store(Closable):
         """Subscriptions to commits for a thread that blocks."""
         return BlockingStore(self._core, self._slots)
 
-    def transaction(self) -> Transaction:
+    def transaction(self, *, reason: str | None = None) -> Transaction:
         """
         Change several keys in one commit.
 
@@ -171,19 +177,23 @@ class Store(Closable):
 
         Commits when the block is left, and undoes everything if an exception leaves it.
 
+        Args:
+            reason: As in `ValueWatcher.set()`.
+
         Raises (when the block is left):
             ConflictError: A key that the block had read was committed meanwhile by anyone else.
             StoreClosedError: The store is closed.
         """
-        return Transaction(self._core, self._resolve)
+        return Transaction(self._core, self._resolve, reason)
 
-    def transact(self, function: Callable[[Transaction], T]) -> T:
+    def transact(self, function: Callable[[Transaction], T], *, reason: str | None = None) -> T:
         """
         Run *function* in a transaction, again if it conflicts; return what it returned.
 
         Args:
             function: Called with the [`Transaction`][]; it may be called several times, so it
                 should do nothing but read and write keys.
+            reason: As in `ValueWatcher.set()`.
 
         Raises:
             Exception: What *function* raised; nothing is changed then.
@@ -194,7 +204,7 @@ class Store(Closable):
             for rounds in itertools.count():
                 if rounds == ROUNDS:
                     turn = self._core.take_turn()
-                transaction = self.transaction()
+                transaction = self.transaction(reason=reason)
                 try:
                     with transaction as tx:
                         result = function(tx)
@@ -235,6 +245,34 @@ class Store(Closable):
                 transition a key.
         """
         return follow(CommitSubscription, self._core, self._slots(keys), maxlen, overflow)
+
+    def record(self, *, maxlen: int | None = 10_000) -> Recording:
+        """
+        Keep the commits from now on, with who made each of them, when and why.
+
+        Args:
+            maxlen: How many commits are kept, the newest ones; None for all.
+
+        Raises:
+            TypeError, ValueError: *maxlen* is no such number.
+        """
+        return Recording._of(self._core, maxlen)
+
+    def why(self, key: KeyOrName) -> str:
+        """
+        Say how *key* came to be what it is, as the recording that was begun last knows it.
+
+        Else as `Recording.why()`.
+
+        Raises:
+            StateStoreError: Nothing is being recorded.
+        """
+        for reference in reversed(self._core.recordings.copy()):
+            recording: Recording | None = reference()
+            if recording is not None:
+                return recording.why(key)
+        msg = f"nothing of {self._core.title} is being recorded: call record() first"
+        raise StateStoreError(msg)
 
     def close(self) -> None:
         """

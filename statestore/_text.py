@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import enum
 import reprlib
 
-__all__ = ["name_of", "shorten"]
+__all__ = ["describe", "name_of", "shorten"]
 
 
 def shorten(value: object, limit: int = 200) -> str:
@@ -14,6 +15,14 @@ def shorten(value: object, limit: int = 200) -> str:
     except Exception:  # noqa: BLE001 - a broken repr must not hide what is being reported
         text = f"<{type(value).__name__} with a broken repr>"
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def describe(value: object, limit: int = 200) -> str:
+    """Give *value* in words: a member of an enum as code names it, all else by its repr."""
+    kind = type(value)
+    if issubclass(kind, enum.Enum) and kind.__repr__ is enum.Enum.__repr__:
+        return f"{kind.__name__}.{value._name_}"[:limit]  # type: ignore[attr-defined]
+    return shorten(value, limit)
 
 
 def name_of(function: object) -> str:

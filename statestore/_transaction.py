@@ -48,13 +48,14 @@ class Transaction:
         Linear in the number of keys it touches.
     """
 
-    __slots__ = ("_cells", "_core", "_resolve", "_state", "_writes", "has_conflicted")
+    __slots__ = ("_cells", "_core", "_reason", "_resolve", "_state", "_writes", "has_conflicted")
 
     has_conflicted: bool
     """Whether it found that a key it had read was committed by somebody else."""
 
-    def __init__(self, core: Core, resolve: Resolve) -> None:
+    def __init__(self, core: Core, resolve: Resolve, reason: str | None = None) -> None:
         self._core = core
+        self._reason = reason
         self._resolve = resolve
         self.has_conflicted = False
         self._cells: dict[Slot, Cell] = {}
@@ -214,7 +215,7 @@ class Transaction:
             # Nothing to commit, and so nobody to say that what was read is not so any more.
             if not changes and core.settle()[BOX] is head[BOX]:
                 return
-            if changes and core.publish(head, changes) is not None:
+            if changes and core.publish(head, changes, self._reason) is not None:
                 for slot, _, value in changes:
                     if type(value) is Removed:
                         core.forget(slot)

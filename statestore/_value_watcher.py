@@ -170,9 +170,13 @@ class ValueWatcher(Slot, Watcher[T], Generic[T]):
         # The functions themselves, as a property of two more would cost a fifth of a set.
         value = property(_get, _put, doc="The current value. Never blocks; setting is `set()`.")
 
-    def set(self, new_value: T) -> Transition[T] | None:
+    def set(self, new_value: T, *, reason: str | None = None) -> Transition[T] | None:
         """
         Set the value, and give the transition that this made.
+
+        Args:
+            new_value: The value to set.
+            reason: Why, in words, for those who log or record; nobody else is told.
 
         Returns:
             None if nothing changed: *new_value* is the current value, or of the same type and
@@ -184,15 +188,20 @@ class ValueWatcher(Slot, Watcher[T], Generic[T]):
             CallbackLoopError: Callbacks have set each other off too often.
             Exception: What the `==` of the values raised. Nothing is changed then.
         """
-        return self._made(self._put(new_value))
+        if reason is None:
+            return self._made(self._put(new_value))
+        return self._made(self._change(partial(_decided, (new_value,)), reason))
 
-    def set_if(self, new_value: T, condition: Callable[[T], object]) -> bool:
+    def set_if(
+        self, new_value: T, condition: Callable[[T], object], *, reason: str | None = None
+    ) -> bool:
         """
         Set the value if *condition* holds for the current one.
 
         Args:
             new_value: The value to set.
             condition: Called with the current value; again if that changed meanwhile.
+            reason: As in `set()`.
 
         Returns:
             Whether the condition held, not whether this made a change: setting an equal value
@@ -202,9 +211,10 @@ class ValueWatcher(Slot, Watcher[T], Generic[T]):
             Exception: What *condition* raised; else as `set()`.
         """
         refuse_async(condition, "a condition")
-        return self._change(lambda old: (new_value,) if condition(old) else None) is not False
+        made = self._change(lambda old: (new_value,) if condition(old) else None, reason)
+        return made is not False
 
-    def compare_and_set(self, expected: object, new_value: T) -> bool:
+    def compare_and_set(self, expected: object, new_value: T, *, reason: str | None = None) -> bool:
         """
         Set the value if the current one is, or equals (`==`), *expected*.
 
@@ -214,15 +224,18 @@ class ValueWatcher(Slot, Watcher[T], Generic[T]):
         Raises:
             Exception: As `set()`.
         """
-        return self.set_if(new_value, EqualTo(expected))
+        return self.set_if(new_value, EqualTo(expected), reason=reason)
 
-    def update(self, function: Callable[[T], T]) -> Transition[T] | None:
+    def update(
+        self, function: Callable[[T], T], *, reason: str | None = None
+    ) -> Transition[T] | None:
         """
         Set the value to what *function* makes of the current one, with no set in between.
 
         Args:
             function: Called with the current value; again if that changed meanwhile, so it should
                 do nothing but compute.
+            reason: As in `set()`.
 
         Returns:
             The transition that this made, or None if nothing changed.
@@ -231,7 +244,7 @@ class ValueWatcher(Slot, Watcher[T], Generic[T]):
             Exception: What *function* raised; else as `set()`.
         """
         refuse_async(function, "an update function")
-        return self._made(self._change(lambda old: (function(old),)))
+        return self._made(self._change(lambda old: (function(old),), reason))
 
     def close(self) -> None:
         """
@@ -245,7 +258,9 @@ class ValueWatcher(Slot, Watcher[T], Generic[T]):
             raise StateStoreError(msg)
         self._core.end()
 
-    def _change(self, decide: Callable[[T], tuple[T] | None]) -> Cell | Literal[False] | None:
+    def _change(
+        self, decide: Callable[[T], tuple[T] | None], reason: str | None = None
+    ) -> Cell | Literal[False] | None:
         """
         Change the value as *decide* says of the very value that is replaced.
 
@@ -269,7 +284,7 @@ class ValueWatcher(Slot, Watcher[T], Generic[T]):
                 if is_same(cell[VALUE], new):
                     return None
                 while self._tail() is cell:
-                    if core.publish(head, ((self, cell, new),)) is not None:
+                    if core.publish(head, ((self, cell, new),), reason) is not None:
                         core.run_callbacks()
                         return cell
                     head = core.settle_open()

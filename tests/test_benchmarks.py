@@ -46,3 +46,13 @@ def test_derived_cost_finds_that_ours_gives_exactly_what_follows(tmp_path: Path)
         assert all(row["nanoseconds"] > 0 for row in rows.values())
         assert [(0, 0)] * 3 == [(rows[name]["missed"], rows[name]["wrong"]) for name in ours]
     assert ["all, in order"] * 3 == [found["threads"][name] for name in ours]
+
+
+def test_seeing_cost_measures_every_way_to_look(tmp_path: Path) -> None:
+    """A short run has a figure for each workload, looked at or not."""
+    medians = result_of("seeing_cost.py", tmp_path)
+
+    assert 3 == len(medians)
+    for by_name in medians.values():
+        assert ["nobody looks", "logged to a null logger", "recorded"] == list(by_name)
+        assert all(median > 0 for median in by_name.values())

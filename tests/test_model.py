@@ -41,6 +41,7 @@ from statestore import (
     ConflictError,
     Key,
     LaggedError,
+    Recording,
     Snapshot,
     Store,
     StoreClosedError,
@@ -508,6 +509,9 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.fires_now: Callback | None = None
         self.is_calling = False
         self.to_fail: deque[tuple[str, int]] = deque()
+        self.recording: Recording | None = None
+        # Since which revision, and how many commits.
+        self.kept: tuple[int, int | None] = (0, None)
         # What went wrong where nobody could raise it.
         self.broken: list[BaseException] = []
 
@@ -1019,6 +1023,32 @@ class StoreAgainstModel(RuleBasedStateMachine):
         """Close a callback."""
         callback.close()
 
+    # Recordings
+
+    @rule(maxlen=st.sampled_from([None, 1, 3]))
+    def record_or_not(self, maxlen: int | None) -> None:
+        """Begin to record, or end it if that is being done."""
+        if self.recording is not None:
+            self.recording.close()
+            self.recording = None
+        else:
+            self.recording = self.store.record(maxlen=maxlen)
+            self.kept = (self.log.revision, maxlen)
+
+    def see_recording(self, recording: Recording) -> None:
+        """See that a recording has the last commits, and the states before and after them."""
+        since, maxlen = self.kept
+        kept = self.log.commits[since:]
+        if maxlen is not None and len(kept) > maxlen:
+            kept = kept[-maxlen:]
+            since = kept[0].revision - 1
+        expected = [commit_of([made], 0) for made in kept]
+        commits = recording.commits
+        agree(expected, [Commit(revision=c.revision, transitions=c.transitions) for c in commits])
+        for revision in (since, self.log.revision):
+            state = Snapshot(self.log.values(revision), revision)
+            assert snapshot_text(state) == snapshot_text(recording.at(revision))
+
     # Time, and the end of it
 
     @rule(number=st.integers(1, 3))
@@ -1085,6 +1115,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
             agree(self.log.value(name), derivation.watcher.value)
         snapshot = self.store.snapshot()
         assert snapshot_text(Snapshot(values, self.log.revision)) == snapshot_text(snapshot)
+        if self.recording is not None:
+            self.see_recording(self.recording)
         for stream, queue in self.queues.items():
             assert len(queue.groups) + len(queue.first) == stream.pending
 
@@ -1135,6 +1167,9 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.store.close()
         self.loop.settle()
         self.agrees()
+        if self.recording is not None:
+            self.recording.close()
+            self.agrees()
         assert all(job.task.done() for job in self.every_job)
         self.see_that_the_rest_waits()
         assert [] == self.loop.ready()
