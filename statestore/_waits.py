@@ -263,7 +263,8 @@ async def wait(slot: Slot, test: Test, *, immediate: bool, timeout: float | None
         if waiter.cell is not None:
             return waiter.cell[VALUE]
         # Neither a match nor an error: the time is up, or the store closed. Either may be followed
-        # by more before this task gets to run.
+        # by more before this task gets to run; what is derived has that computed now.
+        slot._latest()
         cell, found = look(slot, cell, test)
     if found:
         return cell[VALUE]

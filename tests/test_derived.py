@@ -537,6 +537,21 @@ def test_a_timeout_computes_what_was_committed_before(
 
 
 @every_wait
+def test_a_match_behind_the_deadline_is_found_as_of_a_key(
+    case: Case, loop: StepLoop, wait_of: Callable[..., Wait]
+) -> None:
+    """What is committed before the task gets to run is found, be its time up already."""
+    task = loop.create_task(wait_of(case, case.derived)(timeout=10))
+    loop.settle()
+    loop.fall_behind(10)
+    loop.step()
+    case.set(1, 0)
+    assert not task.done()
+    loop.settle()
+    assert case.of(1) == task.result()
+
+
+@every_wait
 def test_a_cancelled_wait_leaves_no_trace(
     case: Case, loop: StepLoop, wait_of: Callable[..., Wait]
 ) -> None:

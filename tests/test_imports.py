@@ -14,6 +14,8 @@ import statestore
 PACKAGE = Path(statestore.__file__).parent
 MODULES = sorted(PACKAGE.glob("*.py"))
 THIRD_PARTY = {"attr", "attrs", "immutables", "structlog", "typing_extensions"}
+# By module, what an extra brings. Imported where it is used.
+EXTRAS = {"_timeline": {"matplotlib"}}
 
 each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 
@@ -63,6 +65,7 @@ def test_the_modules_are_there() -> None:
 def test_only_what_is_declared_is_imported(path: Path) -> None:
     """Beside the standard library there are only the packages that `pyproject.toml` names."""
     allowed = set(sys.stdlib_module_names) | THIRD_PARTY | {"statestore"}
+    allowed |= EXTRAS.get(path.stem, set())
 
     assert set() == imports_of(path) - allowed
 
