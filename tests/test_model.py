@@ -1029,11 +1029,17 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def record_or_not(self, maxlen: int | None) -> None:
         """Begin to record, or end it if that is being done."""
         if self.recording is not None:
-            self.recording.close()
-            self.recording = None
+            self.end_recording()
         else:
             self.recording = self.store.record(maxlen=maxlen)
             self.kept = (self.log.revision, maxlen)
+
+    def end_recording(self) -> None:
+        """End a recording, if there is one, and see that it keeps what it had."""
+        if self.recording is not None:
+            self.recording.close()
+            self.see_recording(self.recording)
+            self.recording = None
 
     def see_recording(self, recording: Recording) -> None:
         """See that a recording has the last commits, and the states before and after them."""
@@ -1167,9 +1173,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.store.close()
         self.loop.settle()
         self.agrees()
-        if self.recording is not None:
-            self.recording.close()
-            self.agrees()
+        self.end_recording()
         assert all(job.task.done() for job in self.every_job)
         self.see_that_the_rest_waits()
         assert [] == self.loop.ready()
