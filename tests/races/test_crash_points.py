@@ -634,6 +634,7 @@ def test_a_signal_handler_may_raise(untraced: None) -> None:
                 except KeyboardInterrupt:
                     interrupted += 1
                 assert app.left.value in (number - 1, number)
+                number = app.left.value
             app.left.value = number = number + 1
             found = [(t.old, t.new) for t in _drain(plain)[0]]
             kept, missed = _drain(bounded)
