@@ -18,7 +18,7 @@ import pytest
 import structlog.testing
 
 from statestore import ValueWatcher
-from support.loop import StepLoop
+from statestore.testing import StepLoop
 
 
 class Conn(Enum):

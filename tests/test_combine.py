@@ -33,11 +33,9 @@ from statestore import (
     combine,
 )
 from statestore._core import Core
+from statestore.testing import StepLoop, assert_no_trace
 from support.derived import LISTENERS, Case, Failed, Listen, drain, new_of, raised
-from support.hostile import PATIENCE
-from support.loop import StepLoop
 from support.threads import Job
-from support.traces import assert_no_trace
 
 every_listener = pytest.mark.parametrize("listen", LISTENERS.values(), ids=LISTENERS.keys())
 
@@ -375,7 +373,7 @@ def test_no_thread_can_make_a_mix(read: Callable[..., None], short_turns: None) 
     derived = combine(*halves, using=check).map(lambda first: first)
     reader = Job(lambda: read(derived, store, begun))
     with store:
-        begun.wait(PATIENCE)
+        begun.wait(20)
         for mover in [Job(lambda seed=seed: move(seed)) for seed in range(2)]:
             mover.result()
     reader.result()

@@ -29,10 +29,9 @@ from statestore import (
 )
 from statestore._commits import join
 from statestore._core import Core
+from statestore.testing import StepLoop, assert_no_trace
 from support.families import Pool, removed
-from support.loop import StepLoop
 from support.streams import drain
-from support.traces import assert_no_trace
 
 
 class App(Store):

@@ -33,6 +33,18 @@ from statestore import (
 )
 from statestore._mailbox import ThreadPort
 from statestore._network import Network
+from statestore.testing import (
+    BoomError,
+    Hostile,
+    Panic,
+    StepLoop,
+    Undecided,
+    assert_chain,
+    assert_no_trace,
+    boom,
+    equal_by,
+    in_thread,
+)
 from support.derived import (
     KINDS,
     LISTENERS,
@@ -45,21 +57,8 @@ from support.derived import (
     new_of,
     raised,
 )
-from support.history import check_chain
-from support.hostile import (
-    Arena,
-    BoomError,
-    Hostile,
-    Panic,
-    Probe,
-    Undecided,
-    boom,
-    equal_by,
-    in_thread,
-)
-from support.loop import StepLoop
+from support.hostile import Arena, probing
 from support.threads import Job
-from support.traces import assert_no_trace
 
 every_listener = pytest.mark.parametrize("listen", LISTENERS.values(), ids=LISTENERS.keys())
 
@@ -187,7 +186,7 @@ def test_what_comes_while_it_is_first_computed_is_not_missed(
     with loop.run(call(opened)) if on_loop else opened() as sub:
         mapped.set(3)
         first, *others = drain(sub)
-        check_chain(first.new, others)
+        assert_chain(first.new, others)
     assert first.revision in (1, 2)
     assert 3 == others[-1].new
     loop.settle()
@@ -1748,7 +1747,7 @@ def test_a_function_may_close_its_own_subscription(case: Case, loop: StepLoop) -
 def test_a_slow_function_holds_up_nobody(how: str) -> None:
     """While it runs, other threads use the store, and watchers derived of it. P058 P103."""
     store = Arena()
-    probe = Probe(store)
+    probe = probing(store)
     others = [store.state.map(hash), store.state.map(lambda n: n + 1)]
 
     def function(n: int) -> int:

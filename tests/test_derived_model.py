@@ -40,7 +40,7 @@ from statestore import (
     at_least,
     combine,
 )
-from support.loop import StepLoop, inside
+from statestore.testing import StepLoop, assert_no_trace, inside
 from support.recomputation import (
     GONE,
     NOTHING,
@@ -64,7 +64,6 @@ from support.recomputation import (
     is_same,
     told,
 )
-from support.traces import assert_no_trace
 
 EXAMPLES: Final = int(os.environ.get("STATESTORE_MODEL_EXAMPLES", "0"))
 

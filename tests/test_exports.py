@@ -8,17 +8,24 @@ import re
 import typing
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import statestore
-from statestore import errors
+from statestore import errors, testing
 
 API_PAGE = Path(__file__).parent.parent / "docs" / "api.md"
 
-CLASSES = [name for name in statestore.__all__ if inspect.isclass(getattr(statestore, name))]
+# What users import, by the name that is left of `statestore.` and `statestore.testing.`.
+EXPORTS = {
+    name: getattr(module, name) for module in (statestore, testing) for name in module.__all__
+}
 
-each_name = pytest.mark.parametrize("name", statestore.__all__)
+CLASSES = [name for name, thing in EXPORTS.items() if inspect.isclass(thing)]
+
+each_module = pytest.mark.parametrize("module", [statestore, testing], ids=lambda m: m.__name__)
+each_name = pytest.mark.parametrize("name", EXPORTS)
 each_class = pytest.mark.parametrize("name", CLASSES)
 
 
@@ -46,7 +53,7 @@ def functions_of(thing: object) -> Iterator[typing.Any]:
 
 def called_for(name: str) -> Iterator[tuple[str, typing.Any]]:
     """Give the functions that users call by the export *name*, each with a name for people."""
-    thing = getattr(statestore, name)
+    thing = EXPORTS[name]
     if inspect.isfunction(thing):
         yield name, thing
     elif inspect.isclass(thing):
@@ -59,37 +66,48 @@ def called_for(name: str) -> Iterator[tuple[str, typing.Any]]:
                 yield f"{name}.{member_name}", function
 
 
-SURFACE = [pair for name in statestore.__all__ for pair in called_for(name)]
+SURFACE = [pair for name in EXPORTS for pair in called_for(name)]
 FUNCTIONS = [pytest.param(function, id=label) for label, function in SURFACE]
 
 
-def test_all_is_sorted() -> None:
+@each_module
+def test_all_is_sorted(module: ModuleType) -> None:
     """`__all__` is in order, and has nothing twice."""
-    assert sorted(set(statestore.__all__)) == statestore.__all__
+    assert sorted(set(module.__all__)) == module.__all__
 
 
 @each_name
-def test_every_name_is_there(name: str) -> None:
-    """What `__all__` promises exists, under a public name."""
-    assert hasattr(statestore, name)
+def test_every_name_is_public(name: str) -> None:
+    """What `__all__` promises has a public name."""
     assert not name.startswith("_")
 
 
-def test_nothing_public_is_beside_it() -> None:
-    """Each public attribute of the package is in `__all__`, or is a module of it."""
+def test_no_name_is_there_twice() -> None:
+    """The package and its helpers for tests have no name in common."""
+    assert len(EXPORTS) == len(statestore.__all__) + len(testing.__all__)
+
+
+@each_module
+def test_nothing_public_is_beside_it(module: ModuleType) -> None:
+    """Each public attribute of a module is in `__all__`, or is a module."""
     beside = {
         name
-        for name, thing in vars(statestore).items()
+        for name, thing in vars(module).items()
         if not name.startswith("_") and not inspect.ismodule(thing)
     }
+
+    assert set(module.__all__) == beside
+
+
+def test_no_other_module_is_public() -> None:
+    """There are the errors, and the helpers for tests, which are here because they are imported."""
     modules = {
         name
         for name, thing in vars(statestore).items()
         if not name.startswith("_") and inspect.ismodule(thing)
     }
 
-    assert set(statestore.__all__) == beside
-    assert {"errors"} == modules
+    assert {"errors", "testing"} == modules
 
 
 def test_every_error_is_exported() -> None:
@@ -113,13 +131,13 @@ def test_every_class_that_users_meet_is_exported() -> None:
     assert {"Transition", "Subscription", "CallbackHandle", "Snapshot"} <= met
     # What only says what a method of a base takes, or is made for the inside.
     inside = {"Waits", "BlockingWaits"}
-    assert set() == met - inside - set(statestore.__all__)
+    assert set() == met - inside - set(EXPORTS)
 
 
 @each_name
 def test_everything_has_a_docstring(name: str) -> None:
     """Every export, and every public method and property of one, says what it is for."""
-    thing = getattr(statestore, name)
+    thing = EXPORTS[name]
     if not (inspect.isclass(thing) or inspect.isfunction(thing)):
         thing = type(thing)
     assert thing.__doc__, name
@@ -132,7 +150,7 @@ def test_everything_has_a_docstring(name: str) -> None:
 @each_class
 def test_every_field_of_a_record_is_documented(name: str) -> None:
     """The docstring of a frozen record names each of its fields."""
-    thing = getattr(statestore, name)
+    thing = EXPORTS[name]
     assert not dataclasses.is_dataclass(thing)
     for field in getattr(thing, "__attrs_attrs__", ()):
         assert f"{field.name}:" in (thing.__doc__ or ""), f"{name}.{field.name}"
@@ -151,7 +169,7 @@ def test_every_parameter_is_annotated(function: typing.Any) -> None:
 @each_class
 def test_no_part_can_be_misspelt(name: str) -> None:
     """An instance of a class that users are given has slots, or checks names, or is an error."""
-    thing = getattr(statestore, name)
+    thing = EXPORTS[name]
     if not issubclass(thing, Exception | statestore.Absent | statestore.Store) and (
         # Two bases with slots cannot be joined.
         not name.endswith("CommitSubscription")

@@ -33,10 +33,9 @@ from statestore import (
 )
 from statestore._core import Core
 from statestore._family import MANY
+from statestore.testing import BoomError, Hostile, assert_no_trace, boom, in_thread
 from support.families import ASKED, Asked, Pool, fill
-from support.hostile import BoomError, Hostile, boom, in_thread
 from support.streams import drain
-from support.traces import assert_no_trace
 
 
 @attrs.frozen

@@ -13,10 +13,9 @@ import pytest
 
 from statestore import Key, KeyRemovedError, Store, SubscriptionError, ValueWatcher
 from statestore._core import BOX, VALUE
+from statestore.testing import in_thread, traces_of
 from support.families import Pool
-from support.hostile import in_thread
 from support.streams import drain
-from support.traces import traces_of
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no os.fork()"),

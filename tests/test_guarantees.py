@@ -30,8 +30,7 @@ from statestore import (
     ValueWatcher,
     WaitTimeoutError,
 )
-from support.loop import StepLoop
-from support.traces import assert_no_trace
+from statestore.testing import StepLoop, assert_no_trace
 
 PATIENCE: Final = 20.0
 """Seconds after which a thread counts as stuck."""

@@ -22,20 +22,19 @@ from statestore import (
     WaitTimeoutError,
     register_immutable,
 )
-from support.hostile import (
-    Arena,
+from statestore.testing import (
     BoomError,
     BrokenLoop,
     Hostile,
     Panic,
-    Probe,
+    StepLoop,
     Undecided,
+    assert_no_trace,
     boom,
     equal_by,
     in_thread,
 )
-from support.loop import StepLoop
-from support.traces import assert_no_trace
+from support.hostile import Arena, probing
 
 
 @pytest.fixture
@@ -70,14 +69,14 @@ class TestNothingIsHeldMeanwhile:
 
     def test_while_a_predicate_runs_at_once(self, store: Arena, loop: StepLoop) -> None:
         """In the first look of a wait (P057)."""
-        probe = Probe(store)
+        probe = probing(store)
 
         assert 0 == loop.run(store.state.wait_until(truly(probe)))
         assert 1 == probe.calls
 
     def test_while_a_predicate_runs_in_the_loop(self, store: Arena, loop: StepLoop) -> None:
         """In the drain of the loop's mailbox, and the setter has long gone on (P057, P059)."""
-        probe = Probe(store)
+        probe = probing(store)
         wait = store.state.wait_until(truly(probe), immediate=False)
         task = loop.create_task(wait)
         loop.settle()
@@ -90,7 +89,7 @@ class TestNothingIsHeldMeanwhile:
 
     def test_while_a_predicate_of_a_subscription_runs(self, store: Arena, loop: StepLoop) -> None:
         """In a wait that reads a queue, the one of a key and the one of the store."""
-        probe, other = Probe(store), Probe(store)
+        probe, other = probing(store), probing(store)
         with store.state.subscribe(maxlen=1) as one, store.subscribe(store.state) as all_of_them:
             store.state.value = 1
             found = loop.run(one.wait_until(truly(probe), immediate=False))
@@ -101,7 +100,7 @@ class TestNothingIsHeldMeanwhile:
 
     def test_while_a_predicate_of_a_blocked_thread_runs(self, store: Arena) -> None:
         """In the thread that waits."""
-        probe = Probe(store)
+        probe = probing(store)
 
         assert 0 == store.state.blocking.wait_until(truly(probe), timeout=20)
         assert 1 == probe.calls
@@ -109,7 +108,7 @@ class TestNothingIsHeldMeanwhile:
     @pytest.mark.parametrize("change", ["set_if", "update", "transact", "transaction"])
     def test_while_a_condition_or_update_runs(self, store: Arena, change: str) -> None:
         """In what decides about a change, and the change is made all the same."""
-        probe = Probe(store)
+        probe = probing(store)
 
         def replace(_old: object) -> int:
             probe()
@@ -135,7 +134,7 @@ class TestNothingIsHeldMeanwhile:
     @pytest.mark.parametrize("has_listeners", [False, True])
     def test_while_equality_is_asked(self, store: Arena, has_listeners: bool) -> None:
         """In the `==` of a set, on the short way and on the long one (P069)."""
-        probe = Probe(store)
+        probe = probing(store)
         store.state.value = equal_by(lambda _other: False)
         handle = store.state.on_change(lambda _old, _new: None)
         if not has_listeners:
@@ -149,7 +148,7 @@ class TestNothingIsHeldMeanwhile:
 
     def test_while_equality_is_asked_for_a_transaction(self, store: Arena) -> None:
         """In the `==` at the end of a transaction (P069)."""
-        probe = Probe(store)
+        probe = probing(store)
         store.state.value = equal_by(boom)
         value = equal_by(probe)
         with store.transaction() as tx:
@@ -160,7 +159,7 @@ class TestNothingIsHeldMeanwhile:
 
     def test_while_a_target_is_compared(self, store: Arena, loop: StepLoop) -> None:
         """In the `==` of what a wait is for, and of what is expected."""
-        probe = Probe(store)
+        probe = probing(store)
         target = equal_by(truly(probe))
         task = loop.create_task(store.state.wait_for(target, immediate=False))
         loop.settle()
@@ -169,13 +168,13 @@ class TestNothingIsHeldMeanwhile:
         assert 1 == task.result()
         assert 1 == probe.calls
 
-        other = Probe(store)
+        other = probing(store)
         assert store.state.compare_and_set(equal_by(truly(other)), 2)
         assert 1 == other.calls
 
     def test_while_a_callback_runs(self, store: Arena) -> None:
         """In a callback, and in the one of `on_value()` that fires at once."""
-        probe, other = Probe(store), Probe(store)
+        probe, other = probing(store), probing(store)
         with store.state.on_change(probe), store.state.on_value(0, other):
             store.state.value = 1
 
@@ -190,7 +189,7 @@ class TestNothingIsHeldMeanwhile:
             failures.append(failure)
 
         store = Arena(on_error=report)
-        probe = Probe(store)
+        probe = probing(store)
         with store, store.state.on_change(boom):
             store.state.value = 1
 
@@ -199,7 +198,7 @@ class TestNothingIsHeldMeanwhile:
 
     def test_while_the_parts_of_a_value_are_asked_for(self, store: Arena) -> None:
         """In the function that tells what an instance of a registered class holds."""
-        probe = Probe(store)
+        probe = probing(store)
 
         class Opaque:
             """A class from elsewhere."""

@@ -12,12 +12,21 @@ import pytest
 import statestore
 
 PACKAGE = Path(statestore.__file__).parent
-MODULES = sorted(PACKAGE.glob("*.py"))
+MODULES = sorted(PACKAGE.glob("**/*.py"))
 THIRD_PARTY = {"attr", "attrs", "immutables", "structlog", "typing_extensions"}
 # By module, what an extra brings. Imported where it is used.
 EXTRAS = {"_timeline": {"matplotlib"}}
 
-each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+# An event loop itself.
+OWN_LOOP = PACKAGE / "testing" / "_loop.py"
+
+
+def name_of(path: Path) -> str:
+    """Give a module's place in the package."""
+    return path.relative_to(PACKAGE).as_posix()
+
+
+each_module = pytest.mark.parametrize("path", MODULES, ids=name_of)
 
 
 def run(program: str) -> str:
@@ -59,6 +68,7 @@ def imports_of(path: Path) -> set[str]:
 def test_the_modules_are_there() -> None:
     """The tests below look at something."""
     assert {"__init__", "_core", "_store", "errors"} <= {path.stem for path in MODULES}
+    assert OWN_LOOP in MODULES
 
 
 @each_module
@@ -88,6 +98,23 @@ def test_nothing_else_is_loaded() -> None:
     )
 
     assert "['statestore']" == run(program)
+
+
+def test_the_helpers_for_tests_are_loaded_by_those_who_use_them() -> None:
+    """The package imports none of them."""
+    program = (
+        "import sys, statestore\n"
+        "print([name for name in sys.modules if name.startswith('statestore.testing')])"
+    )
+
+    assert "[]" == run(program)
+
+
+def test_the_helpers_for_tests_need_no_pytest() -> None:
+    """They work under any other framework, and without one."""
+    program = "import sys, statestore.testing; print('pytest' in sys.modules)"
+
+    assert "False" == run(program)
 
 
 # Notes what the package calls of what would be a side effect of its import. What the standard
@@ -156,7 +183,7 @@ def test_there_are_no_async_generators(path: Path) -> None:
     assert [] == generators
 
 
-@each_module
+@pytest.mark.parametrize("path", [path for path in MODULES if path != OWN_LOOP], ids=name_of)
 def test_nothing_private_of_asyncio_is_used(path: Path) -> None:
     """P041: no private part of a loop is used, so any loop will do."""
     private = {"_ready", "_scheduled", "_selector", "_run_once", "_write_to_self", "_thread_id"}

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from statestore import CallbackFailure, Key, Store, ValueWatcher
 from statestore._logging import make_reporter, report_loop_failure
-from support.loop import StepLoop
+from statestore.testing import StepLoop
 
 
 class Unprintable:

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from support.loop import StepLoop, Stuck
+from statestore.testing import StepLoop, Stuck
 
 EAGER = sys.version_info >= (3, 12)
 
@@ -176,6 +176,13 @@ def test_what_can_never_end_is_stuck() -> None:
 
     with StepLoop() as loop, pytest.raises(Stuck):
         loop.run(forever())
+
+
+def test_a_loop_that_is_stopped_is_not_stuck() -> None:
+    """Stopped before it runs, it goes round once and has nothing to do, as that of asyncio."""
+    with StepLoop() as loop:
+        loop.stop()
+        loop.run_forever()
 
 
 def test_callbacks_come_from_any_thread() -> None:

@@ -20,8 +20,7 @@ import structlog.testing
 
 from statestore import Key, Store, SubscriptionError, ValueWatcher, WaitTimeoutError
 from statestore._mailbox import LoopPort
-from support.loop import StepLoop
-from support.traces import assert_no_trace, traces_of
+from statestore.testing import BrokenLoop, StepLoop, assert_no_trace, in_thread, traces_of
 
 T = TypeVar("T")
 
@@ -101,37 +100,6 @@ class CountingLoop(StepLoop):
         """Note that, too."""
         self.calls.append("threadsafe")
         return super().call_soon_threadsafe(callback, *args, context=context)
-
-
-class BrokenLoop(StepLoop):
-    """A loop that takes no call from another thread, though it is not closed."""
-
-    error: BaseException = ZeroDivisionError("broken")
-
-    def call_soon_threadsafe(
-        self, callback: Any, *args: Any, context: Any = None
-    ) -> asyncio.Handle:
-        """Fail."""
-        raise self.error
-
-
-def in_thread(function: Callable[[], T]) -> T:
-    """Run *function* in a thread of its own; give its result or raise its error."""
-    results: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            results.put((function(), None))
-        except BaseException as error:
-            results.put((None, error))
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join(PATIENCE)
-    result, error = results.get(timeout=PATIENCE)
-    if error is not None:
-        raise error
-    return result
 
 
 # One wake-up for each batch
@@ -406,14 +374,14 @@ def test_a_loop_that_closes_in_the_last_moment_hurts_nobody() -> None:
 def test_a_broken_loop_is_told_of_once() -> None:
     """Any other error of a loop is logged once for its waits, never thrown (P040)."""
     app = App()
-    with structlog.testing.capture_logs() as logs, BrokenLoop() as loop:
+    with structlog.testing.capture_logs() as logs, BrokenLoop(ZeroDivisionError) as loop:
         task = loop.create_task(app.state.wait_for("goal", timeout=5))
         loop.settle()
         for number in range(10):
             app.state.value = str(number)
 
         assert ["statestore.loop_failed"] == [log["event"] for log in logs]
-        assert logs[0]["exc_info"] is BrokenLoop.error
+        assert isinstance(logs[0]["exc_info"], ZeroDivisionError)
         assert "BrokenLoop" in logs[0]["loop"]
 
         loop.advance(5)
@@ -425,7 +393,7 @@ def test_a_broken_loop_is_told_of_once() -> None:
 def test_a_deadline_on_a_broken_loop_finds_what_came_before() -> None:
     """Its timers still look: at what came since each wait began, and at nothing older (P040)."""
     app = App()
-    with structlog.testing.capture_logs(), BrokenLoop() as loop:
+    with structlog.testing.capture_logs(), BrokenLoop(ZeroDivisionError) as loop:
         early = loop.create_task(app.state.wait_for("goal", timeout=5))
         loop.settle()
         app.state.value = "goal"
@@ -441,7 +409,11 @@ def test_a_broken_loop_hurts_no_other() -> None:
     """Waits on other loops, and callbacks, are served although one loop is broken (P040)."""
     app = App()
     seen: list[str] = []
-    with structlog.testing.capture_logs(), BrokenLoop() as broken, StepLoop() as loop:
+    with (
+        structlog.testing.capture_logs(),
+        BrokenLoop(ZeroDivisionError) as broken,
+        StepLoop() as loop,
+    ):
         broken.create_task(app.state.wait_for("goal"))
         broken.settle()
         task = loop.create_task(app.state.wait_for("goal"))

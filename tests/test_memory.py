@@ -24,10 +24,9 @@ from statestore import (
     Watcher,
     combine,
 )
+from statestore.testing import StepLoop, assert_no_trace
 from support.families import Pool
-from support.loop import StepLoop
 from support.streams import drain, drain_to_error
-from support.traces import assert_no_trace
 
 
 class Thing:

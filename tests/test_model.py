@@ -52,8 +52,7 @@ from statestore import (
     at_least,
     combine,
 )
-from support.loop import StepLoop, inside
-from support.traces import assert_no_trace
+from statestore.testing import StepLoop, assert_no_trace, inside
 
 EXAMPLES: Final = int(os.environ.get("STATESTORE_MODEL_EXAMPLES", "0"))
 

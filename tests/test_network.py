@@ -11,7 +11,7 @@ from statestore import CallbackHandle, DerivationError, Key, Store, Watcher, com
 from statestore._core import VALUE, Core, Head
 from statestore._graph import Graph
 from statestore._nodes import Node
-from support.traces import assert_no_trace
+from statestore.testing import assert_no_trace
 
 
 class App(Store):

@@ -22,7 +22,7 @@ import pytest
 
 import statestore
 from statestore import Key, Store, Transition, ValueWatcher, WaitTimeoutError
-from support.loop import StepLoop
+from statestore.testing import StepLoop
 
 PACKAGE = sorted(Path(statestore.__file__).parent.glob("*.py"))
 SHARED = {"attention", "callbacks", "groups", "listeners", "names", "ports", "rings", "turns"}

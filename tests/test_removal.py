@@ -27,11 +27,9 @@ from statestore import (
     at_least,
     combine,
 )
+from statestore.testing import StepLoop, assert_no_trace, in_thread
 from support.families import Pool, removed
-from support.hostile import in_thread
-from support.loop import StepLoop
 from support.streams import drain, drain_to_error
-from support.traces import assert_no_trace
 
 Overflow = Literal["raise", "latest"]
 Wait = Callable[[Any], Coroutine[Any, Any, Any]]

@@ -26,7 +26,7 @@ from statestore import (
 )
 from statestore._queues import ChainQueue, Ring
 from statestore._streams import YIELD_EVERY
-from support.loop import StepLoop
+from statestore.testing import StepLoop
 
 Overflow = Literal["raise", "latest"]
 

@@ -20,8 +20,7 @@ import pytest
 from attrs import define, field
 
 from statestore import Commit, Key, Store, StoreClosedError, WaitTimeoutError
-from support.loop import StepLoop
-from support.traces import assert_no_trace
+from statestore.testing import StepLoop, assert_no_trace
 
 OFFSETS: Final = range(-8, 9)
 # A gap longer than it takes a wait to end changes nothing: the later event finds it ended.

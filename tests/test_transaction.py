@@ -28,8 +28,8 @@ from statestore import (
     ValueWatcher,
 )
 from statestore._core import Core, Head
+from statestore.testing import assert_no_trace
 from support.streams import drain, drain_to_error
-from support.traces import assert_no_trace
 
 
 class App(Store):

@@ -25,8 +25,7 @@ from statestore import (
     WaitTimeoutError,
 )
 from statestore._matching import EqualTo
-from support.loop import StepLoop, Stuck
-from support.traces import assert_no_trace, traces_of
+from statestore.testing import StepLoop, Stuck, assert_no_trace, traces_of
 
 MODES = ["plain", "debug", *(["eager"] if sys.version_info >= (3, 12) else [])]
 

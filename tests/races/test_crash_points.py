@@ -29,8 +29,8 @@ from statestore import (
     ValueWatcher,
 )
 from statestore._core import NEXT, REVISION, VALUE
+from statestore.testing import StepLoop
 from support.interruptions import PACKAGE, each_point, interrupt, is_ours
-from support.loop import StepLoop
 
 LAST: Final = 1_000_000
 """The values that are set when all is over."""

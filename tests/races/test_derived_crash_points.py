@@ -19,6 +19,7 @@ from typing import Any, Final, TypeAlias
 import pytest
 
 from statestore import Commit, Watcher
+from statestore.testing import Replay, StepLoop, assert_no_trace, traces_of
 from support.derivations import (
     DERIVATIONS,
     App,
@@ -30,10 +31,7 @@ from support.derivations import (
     plain,
     take_all,
 )
-from support.history import Replay
 from support.interruptions import each_point, interrupt, is_ours
-from support.loop import StepLoop
-from support.traces import assert_no_trace, traces_of
 
 ALL: Final = {
     **DERIVATIONS,

@@ -14,6 +14,7 @@ import pytest
 
 from statestore import DerivationError, Watcher
 from statestore._mailbox import LoopMailbox, running_loop
+from statestore.testing import Replay, StepLoop, assert_no_trace
 from support.derivations import (
     DERIVATIONS,
     FAILED,
@@ -27,10 +28,7 @@ from support.derivations import (
     take_all,
     told_of,
 )
-from support.history import Replay
-from support.loop import StepLoop
 from support.schedules import both, explore, interleave
-from support.traces import assert_no_trace
 
 EACH: Final = pytest.mark.parametrize("name", DERIVATIONS)
 SOME: Final = pytest.mark.parametrize("name", ["pair", "idle"])

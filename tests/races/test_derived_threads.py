@@ -24,6 +24,7 @@ from statestore import (
     any_of,
     at_least,
 )
+from statestore.testing import Replay
 from support.derivations import (
     DERIVATIONS,
     App,
@@ -37,7 +38,6 @@ from support.derivations import (
     take_all,
     told_of,
 )
-from support.history import Replay
 from support.threads import Job, at_once
 
 pytestmark = pytest.mark.usefixtures("frequent_switches", "untraced")

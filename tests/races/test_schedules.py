@@ -22,7 +22,7 @@ from statestore import (
     Store,
     ValueWatcher,
 )
-from support.history import check_chain
+from statestore.testing import assert_chain
 from support.schedules import both, explore, interleave
 
 
@@ -74,8 +74,8 @@ class World:
         left = [t for t in transitions if t.key == "left"]
         right = [t for t in transitions if t.key == "right"]
         assert [*range(1, self.app.revision + 1)] == [commit.revision for commit in commits]
-        check_chain(0, left)
-        check_chain(0, right)
+        assert_chain(0, left)
+        assert_chain(0, right)
         assert [(t.key, t.old, t.new) for t in transitions] == self.told
         assert left == [self.plain.get_nowait() for _ in range(self.plain.pending)]
         assert [t.revision for t in left] == [
@@ -325,7 +325,7 @@ def test_the_short_way_of_a_set_loses_nothing() -> None:
             plain = app.left.blocking.subscribe()
         both(lambda: app.left.set(1), lambda: (app.left.set(2), app.right.set(3)))
         got = [plain.get_nowait() for _ in range(plain.pending)]
-        check_chain(0, got)
+        assert_chain(0, got)
         assert [1, 2] == sorted(transition.new for transition in got)
         assert (3, 3, got[-1].new) == (app.revision, app.right.value, app.left.value)
         plain.close()

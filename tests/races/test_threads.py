@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 
 from statestore import ConflictError, Key, Store, Subscription, ValueWatcher
-from support.history import Did, Replay, check_chain
+from statestore.testing import Operation, Replay, assert_chain
 from support.threads import at_once
 
 
@@ -183,7 +183,7 @@ def test_transfers_keep_the_sum_at_every_commit() -> None:
 def test_every_operation_is_explained_by_one_revision() -> None:
     """P026, P090: a recorded history of all kinds of operations is that of one after the other."""
     app = App()
-    histories: list[list[Did]] = [[] for _ in range(4)]
+    histories: list[list[Operation]] = [[] for _ in range(4)]
 
     def act(thread: int) -> None:
         random = Random(thread)
@@ -199,7 +199,7 @@ def test_every_operation_is_explained_by_one_revision() -> None:
     assert replay.last == dict(app.snapshot())
 
 
-def _act(app: App, thread: int, random: Random) -> Did:
+def _act(app: App, thread: int, random: Random) -> Operation:
     key = random.choice([App.left, App.right, App.third])
     watcher, name, value = app[key], key.name, random.randrange(4)
     before = app.revision
@@ -236,7 +236,14 @@ def _act(app: App, thread: int, random: Random) -> Did:
             left, right = app.transact(swap)
             reads = {"left": left, "right": right}
             writes = {"left": right, "right": left} if left != right else {}
-    return Did(thread, before, app.revision, reads, writes, revision)
+    return Operation(
+        thread=thread,
+        before=before,
+        after=app.revision,
+        reads=reads,
+        writes=writes,
+        revision=revision,
+    )
 
 
 def test_two_threads_play_ping_pong_with_blocking_waits() -> None:
@@ -312,7 +319,7 @@ def test_bounded_queues_count_what_they_lose() -> None:
             ring.get_nowait()
         kept = [ring.get_nowait() for _ in range(ring.pending)]
 
-    check_chain((-1, -1), expected)
+    assert_chain((-1, -1), expected)
     assert expected[-10:] == kept
     assert (7_990, expected[7_989].revision) == (caught.value.missed, caught.value.last_revision)
     assert expected[:9] == joined[:9]

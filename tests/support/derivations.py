@@ -29,7 +29,7 @@ from statestore import (
     combine,
 )
 from statestore._records import ABSENT
-from support.history import Replay
+from statestore.testing import Replay
 
 FAILED: Final = "failed"
 """What stands for a value that could not be computed."""

@@ -24,8 +24,7 @@ from statestore import (
     at_least,
     combine,
 )
-from support.hostile import BoomError
-from support.loop import StepLoop
+from statestore.testing import BoomError, StepLoop
 
 Error = TypeVar("Error", bound=BaseException)
 Function: TypeAlias = Callable[[int], int]

@@ -20,9 +20,10 @@ from types import CodeType, FrameType
 from typing import Any, Final, Protocol, TypeVar
 
 import statestore
-from statestore import StoreClosedError
+from statestore import StoreClosedError, testing
 
 PACKAGE: Final = os.path.dirname(statestore.__file__)  # noqa: PTH120 -- as code objects have it
+HELPERS: Final = os.path.dirname(testing.__file__)  # noqa: PTH120 -- see above
 
 # Whatever tells a trace function that something was called that Python did not write.
 CALLS: Final = {"CALL", "CALL_KW", "CALL_FUNCTION_EX", "PRECALL"}
@@ -79,7 +80,7 @@ class Tracer:
         if self.has_fired:
             return None
         code, caller = frame.f_code, frame.f_back
-        is_ours = code.co_filename.startswith(PACKAGE)
+        is_ours = _belongs_to_us(code)
         if caller in self._called and not _is_called_by_c(code, caller, is_ours=is_ours):
             # Called without leaving the interpreter's loop, which looks for signals in this frame.
             del self._called[caller]
@@ -137,7 +138,14 @@ def interrupt() -> None:
 
 def is_ours(frame: FrameType) -> bool:
     """Tell whether *frame* runs code of the package."""
-    return frame.f_code.co_filename.startswith(PACKAGE)
+    return _belongs_to_us(frame.f_code)
+
+
+@functools.cache
+def _belongs_to_us(code: CodeType) -> bool:
+    # What helps to test it, the deterministic loop above all, is no part of what is tested.
+    file = code.co_filename
+    return file.startswith(PACKAGE) and not file.startswith(HELPERS)
 
 
 def each_point(

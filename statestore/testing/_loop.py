@@ -1,16 +1,4 @@
-"""
-A deterministic event loop: virtual time, one callback at a time.
-
-A test decides after each single callback what happens next, sees every order that it asks for,
-and never sleeps for real. There is no selector, so nothing but callbacks and timers works here.
-
-    with StepLoop() as loop:
-        task = loop.create_task(state.wait_for("open"))
-        loop.step()  # the first step of the task, and nothing else
-        state.value = "open"
-        loop.settle()
-        assert task.result() == "open"
-"""
+"""A deterministic event loop: virtual time, one callback at a time."""
 
 from __future__ import annotations
 
@@ -20,50 +8,81 @@ import random
 import threading
 from asyncio import events
 from collections import deque
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Generator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, final
 
 T = TypeVar("T")
 
 
+@final
 class Stuck(Exception):  # noqa: N818 -- reads better, and nobody catches it
-    """Nothing is ready and no timer is set: what is waited for can never come."""
+    """What a test waits for can never come."""
 
 
 class StepLoop(asyncio.BaseEventLoop):
     """
-    An event loop that moves only when told to.
+    An event loop that moves only when told to, with a time of its own.
 
-    Nothing is ready: time jumps to the next timer. Callbacks may be added from any thread. Leaving
-    its `with` block cancels the tasks that are left, lets them end, and closes the loop; `close()`
-    closes it and drops them, as asyncio does.
+    A test decides after each single callback what happens next, sees every order that it asks for,
+    and never sleeps for real.
+
+        with StepLoop() as loop:
+            task = loop.create_task(app.conn.wait_for("open"))
+            loop.step()  # the first step of the task, and nothing else
+            app.conn.value = "open"
+            loop.settle()
+            assert task.result() == "open"
+
+    Time is virtual: it begins at 0 and jumps to the next timer when nothing is ready. There is no
+    selector, so nothing but callbacks and timers works here: no sockets, pipes or signals, and no
+    waiting for a thread. Leaving its `with` block cancels the tasks that are left, lets them end,
+    and closes the loop; `close()` closes it and drops them, as asyncio does.
 
     Args:
         seed: None for the order of asyncio, first come, first served. Else the next callback is
             chosen at random among those that are ready, in an order that this number determines.
+
+    Attributes:
+        failures: What the loop was told of through its exception handler, as text: among others
+            what callbacks raised.
+
+    Thread safety:
+        Callbacks may be added from any thread; all else is for one thread.
     """
 
+    failures: list[str]
+
+    # Parts of asyncio's own loop, which the stubs do not show.
     _ready: deque[asyncio.Handle]
     _scheduled: list[asyncio.TimerHandle]
     _stopping: bool
     _thread_id: int | None
+    _timer_cancelled_count: int
+
+    if TYPE_CHECKING:
+
+        def _check_running(self) -> None: ...
 
     def __init__(self, seed: int | None = None) -> None:
         super().__init__()
         self._now = 0.0
-        self._random = None if seed is None else random.Random(seed)
-        # What the loop was told of through its exception handler.
-        self.failures: list[str] = []
-        self.set_exception_handler(type(self)._note)
+        # Seeded, not secret.
+        self._random = None if seed is None else random.Random(seed)  # noqa: S311
+        self.failures = []
+        self.set_exception_handler(_note)
 
     def time(self) -> float:
         """Give the virtual time, in seconds."""
         return self._now
 
     def step(self) -> bool:
-        """Run one callback; tell whether there was one."""
+        """
+        Run one callback; tell whether there was one.
+
+        If none is ready, time jumps to the next timer.
+        """
         return self._step(jump=True)
 
     def steps(self, number: int) -> None:
@@ -144,7 +163,7 @@ class StepLoop(asyncio.BaseEventLoop):
         timers = self._scheduled
         while timers and (timers[0].cancelled() or timers[0].when() <= self._now):
             timer = heapq.heappop(timers)
-            timer._scheduled = False
+            cast("Any", timer)._scheduled = False
             if timer.cancelled():
                 self._timer_cancelled_count -= 1
             else:
@@ -177,9 +196,6 @@ class StepLoop(asyncio.BaseEventLoop):
             msg = "nothing is ready and no timer is set"
             raise Stuck(msg)
 
-    def _note(self, context: dict[str, Any]) -> None:
-        self.failures.append(f"{context['message']}: {context.get('exception')!r}")
-
     def _process_events(self, event_list: object) -> None:
         """Do nothing: there are no events but callbacks and timers."""
 
@@ -187,9 +203,18 @@ class StepLoop(asyncio.BaseEventLoop):
         """Do nothing: there is no selector that would have to be woken."""
 
 
+def _note(loop: Any, context: dict[str, Any]) -> None:
+    # Held by the loop, so no bound method: that would be a cycle.
+    loop.failures.append(f"{context['message']}: {context.get('exception')!r}")
+
+
 @contextmanager
-def inside(loop: StepLoop) -> Iterator[None]:
-    """Do what stands in the block as a callback of *loop*, ahead of all that is ready."""
+def inside(loop: StepLoop) -> Generator[None]:
+    """
+    Do what stands in the block as a callback of *loop*, ahead of all that is ready.
+
+    Inside, it is the running loop; but there is no current task, and nothing can be awaited.
+    """
     events._set_running_loop(loop)
     try:
         yield
