@@ -395,6 +395,35 @@ BUGS: Final = (
         "        if False:\n            msg =",
         ("test_store.py",),
     ),
+    # What others test with.
+    Bug(
+        "what is left over is passed over",
+        "testing/_recording",
+        "    pairs = list(zip_longest(expected, told, fillvalue=_MISSING))\n",
+        "    pairs = list(zip(expected, told))\n",
+        ("test_testing.py::test_nothing_is_left_over",),
+    ),
+    Bug(
+        "settling looks at the store alone",
+        "testing/_settling",
+        "    return not _running(loop)\n",
+        "    return True\n",
+        ("test_testing.py",),
+    ),
+    Bug(
+        "time on the deterministic loop does not stop at a timer",
+        "testing/_loop",
+        "            self._now = max(self._now, timers[0].when())\n",
+        "            self._now = end\n",
+        ("test_loop.py",),
+    ),
+    Bug(
+        "stores are closed before anybody looks what is left",
+        "testing/_makers",
+        "                for thing in made:\n                    assert_no_trace(thing)\n",
+        "                pass\n",
+        ("test_testing.py", "test_pytest_plugin.py"),
+    ),
 )
 
 

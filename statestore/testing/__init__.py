@@ -10,7 +10,8 @@ Test programs that use statestore: without sleeping, and with nothing left behin
 - [`Hostile`][], [`boom`][], [`BrokenLoop`][], [`Probe`][] and their like: objects that behave as
   badly as user code can.
 
-Whatever is not as it should be is an `AssertionError`, in Pythons that leave out `assert` too.
+Whatever is not as it should be is an `AssertionError`, in Pythons that leave out `assert` too. The
+same is offered as fixtures for pytest, which are there as soon as the package is installed.
 """
 
 from statestore.testing._history import Operation, Replay, assert_chain

@@ -28,6 +28,8 @@ class StoreMaker(Closable):
             app = make_store(App)
             run_what_is_tested(app)
 
+    For pytest it is the fixture `make_store`.
+
     Raises (at the end):
         AssertionError: A consumer is left, as in [`assert_no_trace`][]. Not asked for if an error
             has ended the block: then nobody could clean up.
@@ -79,7 +81,11 @@ class StoreMaker(Closable):
 
 @final
 class TransitionRecorder(Closable):
-    """Record the transitions of any number of watchers, and close the recordings at the end."""
+    """
+    Record the transitions of any number of watchers, and close the recordings at the end.
+
+    For pytest it is the fixture `record_transitions`.
+    """
 
     __slots__ = ("_made",)
 
