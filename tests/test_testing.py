@@ -474,7 +474,7 @@ def test_what_did_not_come_is_marked(app: App) -> None:
 
     assert (
         """\
-conn made 1 of the expected transitions; 2 did not come
+conn: 2 of 3 expected transitions did not come
     expected                  made
     <Conn.CLOSED: 'closed'>   <Conn.CLOSED: 'closed'>   revision 1
   > <Conn.OPEN: 'open'>       (nothing)
@@ -494,7 +494,7 @@ def test_nothing_is_left_over(app: App) -> None:
 
     assert (
         """\
-n made 1 transitions as expected; 1 more are left over
+n: 1 left over, after 1 as expected
     expected    made
     1           1      revision 1
   > (nothing)   2      revision 2"""

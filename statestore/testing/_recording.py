@@ -211,9 +211,9 @@ def _in_full(wanted: Any, came: Told) -> list[str]:
 
 def _headline(name: str, wanted: Any, came: Any, left: int, place: int) -> str:
     if came is _MISSING:
-        return f"{name} made {place} of the expected transitions; {left} did not come"
+        return f"{name}: {left} of {place + left} expected transitions did not come"
     if wanted is _MISSING:
-        return f"{name} made {place} transitions as expected; {left} more are left over"
+        return f"{name}: {left} left over, after {place} as expected"
     return f"transition {place + 1} of {name} is not the expected one"
 
 
