@@ -32,7 +32,8 @@ def traces_of(thing: Store | ValueWatcher[Any]) -> list[str]:
     """
     Name every registration that *thing* still holds of a consumer, a line for each.
 
-    A subscription without a bound that nobody is waiting on is registered nowhere.
+    A subscription without a bound that nobody is waiting on is registered nowhere. What waited on
+    a loop that was closed may be here until the garbage is collected.
 
     Args:
         thing: A store, or a watcher that stands alone.
