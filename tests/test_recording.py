@@ -29,8 +29,8 @@ from statestore import (
     Transition,
     UnknownKeyError,
 )
+from statestore.testing import assert_no_trace
 from support.threads import Job
-from support.traces import assert_no_trace
 
 
 class Conn(enum.Enum):

@@ -25,10 +25,8 @@ from statestore import (
     ValueWatcher,
     log_transitions,
 )
-from support.hostile import Hostile
-from support.loop import StepLoop
+from statestore.testing import Hostile, StepLoop, assert_no_trace
 from support.threads import Job
-from support.traces import assert_no_trace
 
 
 class Conn(enum.Enum):
