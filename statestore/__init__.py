@@ -11,6 +11,7 @@ from statestore._combine import all_of, any_of, at_least, combine
 from statestore._commits import BlockingCommitSubscription, CommitSubscription
 from statestore._family import Members
 from statestore._keys import Family, Key
+from statestore._lifecycle import Lifecycle
 from statestore._recording import RecordedCommit, Recording
 from statestore._recording_file import SavedValue
 from statestore._records import ABSENT, Absent, CallbackFailure, Commit, Snapshot, Transition
@@ -27,6 +28,7 @@ from statestore.errors import (
     DerivationError,
     DifferentStoresError,
     DuplicateKeyError,
+    IllegalTransitionError,
     KeyRemovedError,
     LaggedError,
     MutableValueError,
@@ -34,6 +36,7 @@ from statestore.errors import (
     StoreClosedError,
     SubscriptionError,
     UnknownKeyError,
+    UnreachableError,
     WaitTimeoutError,
 )
 
@@ -57,9 +60,11 @@ __all__ = [
     "DifferentStoresError",
     "DuplicateKeyError",
     "Family",
+    "IllegalTransitionError",
     "Key",
     "KeyRemovedError",
     "LaggedError",
+    "Lifecycle",
     "Members",
     "MutableValueError",
     "RecordedCommit",
@@ -76,6 +81,7 @@ __all__ = [
     "Transition",
     "TransitionLog",
     "UnknownKeyError",
+    "UnreachableError",
     "ValueWatcher",
     "Values",
     "WaitTimeoutError",

@@ -116,6 +116,9 @@ class Slot:
 
     __slots__ = ("_cell", "_core", "_listeners", "_member", "_name")
 
+    # Which moves are legal. Of a family it stands at the feed. Nothing here looks inside.
+    _lifecycle: Any = None
+
     def __init__(self, core: Core, name: str, value: object, revision: int = 0) -> None:
         # The feed of the family, and the key in it.
         self._member: tuple[Any, Any] | None = None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from typing import Generic, TypeVar, cast, final
+from typing import Any, Generic, TypeVar, cast, final
 
 from statestore._core import REVISION, VALUE, Change, Core, Slot
 from statestore._formulas import Gathered, Mapped, Tally
+from statestore._lifecycle import Lifecycle, check_start
 from statestore._matching import Satisfying
 from statestore._members import Feed, Membership, member_name
 from statestore._records import ABSENT, Absent, Removed
@@ -47,10 +48,12 @@ class Members(Generic[K, V]):
 
     __slots__ = ("_default", "_feed", "_name")
 
-    def __init__(self, core: Core, name: str, default: V | Absent) -> None:
+    def __init__(
+        self, core: Core, name: str, default: V | Absent, lifecycle: Lifecycle[Any] | None
+    ) -> None:
         self._name = name
         self._default = default
-        self._feed = Feed(core, name)
+        self._feed = Feed(core, name, lifecycle)
 
     @property
     def name(self) -> str:
@@ -67,6 +70,7 @@ class Members(Generic[K, V]):
 
         Raises:
             DuplicateKeyError: There is a member of that key.
+            IllegalTransitionError: *value* is in no state of the family's lifecycle.
             MutableValueError: *key* or *value* can be changed in place.
             StoreClosedError: The store is closed.
             TypeError: *key* cannot be a key, or there is neither a value nor a default.
@@ -215,9 +219,10 @@ class Members(Generic[K, V]):
         if key in membership.slots:
             msg = f"{name} is there already; set its value, or remove it first"
             raise DuplicateKeyError(msg)
-        watcher = ValueWatcher[V]._in_store(self._feed._core, name, ABSENT)
-        watcher._member = (self._feed, key)
-        watcher._listeners = self._feed.shared
+        feed = self._feed
+        watcher = ValueWatcher[V]._in_store(feed._core, name, ABSENT, feed._lifecycle)
+        watcher._member = (feed, key)
+        watcher._listeners = feed.shared
         return watcher, membership.plus(key, watcher)
 
     def _first_value(self, watcher: Slot, value: V | Absent) -> V:
@@ -228,6 +233,7 @@ class Members(Generic[K, V]):
             msg = f"{watcher._name} needs a value: give one, or the family a default"
             raise TypeError(msg)
         check_immutable(value, watcher._name)
+        check_start(value, watcher._name, watcher._lifecycle)
         return value
 
     def _slot_of(self, membership: Membership, key: object) -> Slot:

@@ -20,7 +20,7 @@ from statestore._matching import Satisfying
 from statestore._members import Feed, FeedHold, key_of
 from statestore._records import NoValue, Removed
 from statestore._text import name_of, shorten
-from statestore.errors import DerivationError, DifferentStoresError
+from statestore.errors import DerivationError, DifferentStoresError, UnreachableError
 
 Source: TypeAlias = "Slot | Formula"
 """What a formula is made of."""
@@ -55,7 +55,30 @@ class Failed(NoValue):
         return made
 
 
-NO_VALUE: Final = frozenset({Failed, Removed})
+@final
+class Unreachable(NoValue):
+    """What stands in a cell once that which somebody waits for cannot come any more."""
+
+    __slots__ = ("name", "test", "value")
+
+    def __init__(self, name: str, test: object, value: Any) -> None:
+        super().__init__()
+        self.name = name
+        self.test = test
+        self.value = value
+
+    def again(self) -> UnreachableError:
+        """Make the error."""
+        return UnreachableError(
+            f"{self.name} cannot {self.test} any more: it is {shorten(self.value)}, and no legal "
+            "moves lead there",
+            key=self.name,
+            waited_for=str(self.test),
+            value=self.value,
+        )
+
+
+NO_VALUE: Final = frozenset({Failed, Removed, Unreachable})
 """The types of what stands in a cell where there is no value."""
 
 
@@ -117,13 +140,15 @@ def dated(value: Any, revision: int) -> Any:
 class Formula(ABC):
     """A pure function of slots and of other formulas."""
 
-    __slots__ = ("__weakref__", "cache", "core", "depth", "name", "sources")
+    __slots__ = ("__weakref__", "cache", "core", "depth", "is_guarded", "name", "sources")
 
     def __init__(self, name: str, sources: Sequence[Source]) -> None:
         self.name: str = name
         self.sources: tuple[Source, ...] = tuple(sources)
         self.core: Core = _core_of(sources)
         self.depth: int = 1 + max(_depth_of(source) for source in sources)
+        # Whether there is a lifecycle in it somewhere.
+        self.is_guarded: bool = any(map(_is_guarded, sources))
         # The last answer to who asked without listening: revision of the store, value, revision of
         # the sources. No cell, which would hold what follows.
         self.cache: tuple[int, Any, int] | None = None
@@ -156,6 +181,10 @@ def _label(source: Source) -> str:
 
 def _depth_of(source: Source) -> int:
     return 0 if isinstance(source, Slot) else source.depth
+
+
+def _is_guarded(source: Source) -> bool:
+    return source._lifecycle is not None if isinstance(source, Slot) else source.is_guarded
 
 
 def label_of(sources: Iterable[Source], joint: str = ", ") -> str:

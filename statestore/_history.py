@@ -9,6 +9,7 @@ import immutables
 
 from statestore._commits import put, shown
 from statestore._journal import Origin
+from statestore._lifecycle import Lifecycle
 from statestore._members import changes_of_keys, member_name
 from statestore._records import ABSENT, Snapshot
 from statestore._text import shorten
@@ -50,6 +51,8 @@ class History(NamedTuple):
     commits: tuple[Kept, ...]
     # What they led to.
     end: Snapshot
+    # Of keys and of families, by name.
+    lifecycles: Mapping[str, Lifecycle[Any]] = {}
 
     @property
     def moves(self) -> Iterator[Move]:
@@ -81,6 +84,11 @@ class History(NamedTuple):
         """Give what the keys of these names were before the first commit."""
         state = _by_name(self.state_at(self.since))
         return {name: state.get(name, ABSENT) for name in names}
+
+    def lifecycle_of(self, name: str) -> Lifecycle[Any] | None:
+        """Give the lifecycle of the key *name*, or of the family that it is a member of."""
+        families = [move.family for move in self.moves if move.name == name]
+        return self.lifecycles.get((families or [None])[-1] or name)
 
     def name_of(self, key: object) -> str:
         """

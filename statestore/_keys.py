@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Generic, Never, Protocol, TypeVar, final, overload
 
+from statestore._lifecycle import Lifecycle, check_start
 from statestore._records import ABSENT, Absent
 from statestore._text import shorten
 from statestore._values import check_immutable
@@ -63,17 +64,24 @@ class Key(Declaration, Generic[T]):
     Args:
         default: The value to begin with, in each instance of the store.
 
+        lifecycle: Which values, or states of them, may follow which; any without it.
+
     Raises:
+        IllegalTransitionError: *default* is in no state of *lifecycle*.
         MutableValueError: *default* can be changed in place.
+        TypeError: *lifecycle* is none.
     """
 
-    __slots__ = ("default",)
+    __slots__ = ("default", "lifecycle")
 
     default: T
+    lifecycle: Lifecycle[Any] | None
 
-    def __init__(self, default: T) -> None:
+    def __init__(self, default: T, *, lifecycle: Lifecycle[Any] | None = None) -> None:
         super().__init__()
         check_immutable(default, "default")
+        check_start(default, "default", lifecycle)
+        self.lifecycle = lifecycle
         self.default = default
 
     if TYPE_CHECKING:
@@ -103,20 +111,28 @@ class Family(Declaration, Generic[K, V]):
 
     Args:
         default: The value that a new member begins with, if none is given.
+        lifecycle: That of each member; as that of a [`Key`][].
 
     Raises:
+        IllegalTransitionError: *default* is in no state of *lifecycle*.
         MutableValueError: *default* can be changed in place.
+        TypeError: *lifecycle* is none.
     """
 
-    __slots__ = ("default",)
+    __slots__ = ("default", "lifecycle")
 
     default: V | Absent
+    lifecycle: Lifecycle[Any] | None
 
-    def __init__(self, *, default: V | Absent = ABSENT) -> None:
+    def __init__(
+        self, *, default: V | Absent = ABSENT, lifecycle: Lifecycle[Any] | None = None
+    ) -> None:
         super().__init__()
         if default is not ABSENT:
             check_immutable(default, "default")
+        check_start(default, "default", lifecycle)
         self.default = default
+        self.lifecycle = lifecycle
 
     if TYPE_CHECKING:
 

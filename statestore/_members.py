@@ -51,10 +51,11 @@ class Membership:
 class Feed(Group):
     """The chain of all that happens to the members of one family, while somebody follows it."""
 
-    __slots__ = ("members", "shared")
+    __slots__ = ("_lifecycle", "members", "shared")
 
-    def __init__(self, core: Core, name: str) -> None:
+    def __init__(self, core: Core, name: str, lifecycle: Any = None) -> None:
         super().__init__(core, name, ())
+        self._lifecycle = lifecycle
         # Its value is the membership.
         self.members = Slot(core, name, Membership())
         # What stands for the listeners of a member that has none of its own.

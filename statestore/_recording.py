@@ -17,6 +17,7 @@ from statestore._core import NEXT, REVISION, VALUE, Core
 from statestore._history import History, Kept, moves_of
 from statestore._journal import Journal
 from statestore._keys import Named
+from statestore._lifecycle import Lifecycle
 from statestore._queues import ChainQueue, Ring, make_queue
 from statestore._recording_file import lines_of, parse
 from statestore._records import Snapshot, Transition
@@ -297,11 +298,16 @@ class Recording(Closable):
             Kept(revision, origin, tuple(moves_of(changes)))
             for revision, (origin, changes) in found
         ]
-        return History(core.title, since, tuple(commits), end)
+        return History(core.title, since, tuple(commits), end, _lifecycles(core))
 
     def _lanes(self, history: History, keys: tuple[KeyOrName, ...]) -> list[str]:
         chosen = [name for key in keys for name in history.names_of(key)]
         return list(dict.fromkeys(chosen if keys else (move.name for move in history.moves)))
+
+
+def _lifecycles(core: Core) -> dict[str, Lifecycle[Any]]:
+    named = {**core.names, **{feed._name: feed for feed in core.families}}
+    return {name: slot._lifecycle for name, slot in named.items() if slot._lifecycle is not None}
 
 
 def _shown_to_users(commit: Kept) -> RecordedCommit:

@@ -20,6 +20,7 @@ from statestore._core import ROUNDS, Core, Slot
 from statestore._family import Members
 from statestore._fork import adopt
 from statestore._keys import Declaration, Family, Key
+from statestore._lifecycle import Lifecycle, check_start
 from statestore._logging import make_reporter
 from statestore._matching import refuse_async
 from statestore._queues import Overflow
@@ -110,11 +111,11 @@ class Store(Closable):
         core = Core(inline, cls.__name__, strict=True)
         object.__setattr__(store, "_core", core)
         for name, key in cls._keys.items():
-            watcher = ValueWatcher[Any]._in_store(core, name, key.default)
+            watcher = ValueWatcher[Any]._in_store(core, name, key.default, key.lifecycle)
             core.names[name] = watcher
             object.__setattr__(store, name, watcher)
         for name, family in cls._families.items():
-            members = Members[Any, Any](core, name, family.default)
+            members = Members[Any, Any](core, name, family.default, family.lifecycle)
             core.families.append(members._feed)
             object.__setattr__(store, name, members)
         adopt(core)
@@ -123,15 +124,23 @@ class Store(Closable):
     def __init__(self, *, on_error: Callable[[CallbackFailure], object] | None = None) -> None:
         self._core.inline.report_to(make_reporter(on_error))
 
-    def add(self, name: str, value: T) -> ValueWatcher[T]:
+    def add(
+        self, name: str, value: T, *, lifecycle: Lifecycle[Any] | None = None
+    ) -> ValueWatcher[T]:
         """
         Add a key at run time; give its watcher.
 
         A commit of its own, with [`ABSENT`][] as the old value. Declared keys are typed and have
         attributes: prefer them for what is known before.
 
+        Args:
+            name: Its name.
+            value: What it begins with.
+            lifecycle: As that of a [`Key`][].
+
         Raises:
             DuplicateKeyError: The name is taken, by a key or a method of the store.
+            IllegalTransitionError: *value* is in no state of *lifecycle*.
             MutableValueError: *value* can be changed in place.
             StoreClosedError: The store is closed.
             TypeError: *name* is not a plain string.
@@ -140,13 +149,14 @@ class Store(Closable):
             msg = f"the name of a key must be a str, not {shorten(name)}"
             raise TypeError(msg)
         check_immutable(value, name)
+        check_start(value, name, lifecycle)
         core = self._core
         while True:
             head = core.settle_open()
             if name in core.names or hasattr(type(self), name):
                 msg = f"{core.title} has {name!r} already; choose another name"
                 raise DuplicateKeyError(msg)
-            watcher: ValueWatcher[T] = ValueWatcher[T]._in_store(core, name, ABSENT)
+            watcher = ValueWatcher[T]._in_store(core, name, ABSENT, lifecycle)
             if core.publish(head, ((watcher, watcher._cell, value),)) is not None:
                 core.run_callbacks()
                 return watcher

@@ -21,6 +21,7 @@ from statestore._core import NEXT, REVISION, VALUE, Cell, Slot
 from statestore._formulas import NO_VALUE, good, last_good
 from statestore._mailbox import UNSET, Test, ThreadPort, Waiter, running_loop
 from statestore._queues import ChainQueue, Item, Lag, NewestQueue, Ring
+from statestore._reach import begins_with, reaching
 from statestore._records import Removed
 from statestore._waits import (
     check_timeout,
@@ -325,12 +326,15 @@ class AsyncStream(Stream[R_co]):
     async def _scan(self, test: Test, *, immediate: bool, timeout: float | None) -> Any:
         """Take records until *test* accepts what they lead to, and give that."""
         seconds = check_timeout(timeout)
+        test = reaching(self._slot, test)
         self._begin()
         try:
             # The opening record is no transition; what it tells is looked at here.
             self._first = None
-            if immediate and not self._closed and test(value := self._value()):
-                return value
+            if (immediate or self._slot._lifecycle is not None) and not self._closed:
+                standing = self._standing()
+                if begins_with(standing, test, immediate=immediate):
+                    return standing
             return await self._scan_on(test, seconds)
         finally:
             self._in_use = False
@@ -424,12 +428,15 @@ class BlockingStream(Stream[R_co]):
     def _scan(self, test: Test, *, immediate: bool, timeout: float | None) -> Any:
         """Take records until *test* accepts what they lead to, and give that."""
         seconds = check_timeout(timeout)
+        test = reaching(self._slot, test)
         self._begin()
         try:
             # The opening record is no transition; what it tells is looked at here.
             self._first = None
-            if immediate and not self._closed and test(value := self._value()):
-                return value
+            if (immediate or self._slot._lifecycle is not None) and not self._closed:
+                standing = self._standing()
+                if begins_with(standing, test, immediate=immediate):
+                    return standing
             return self._scan_on(test, seconds)
         finally:
             self._in_use = False

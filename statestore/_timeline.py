@@ -9,8 +9,10 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any, Final, NamedTuple
 
+from statestore._diagrams import state_diagram
 from statestore._history import History, Move
 from statestore._journal import Origin
+from statestore._lifecycle import Lifecycle
 from statestore._records import ABSENT
 from statestore._text import describe
 
@@ -70,28 +72,53 @@ def _visits(history: History, name: str, first: Any) -> list[Visit]:
 
 
 def as_mermaid(history: History, name: str, first: Any) -> str:
-    """Give a state diagram of the moves that a key has made."""
-    visits = _visits(history, name, first)
-    texts = [describe(visit.value, WIDTH) for visit in visits]
-    names = {text: f"s{number}" for number, text in enumerate(dict.fromkeys(texts))}
+    """Give a state diagram of the moves that a key has made, over those that it may make."""
+    lifecycle = history.lifecycle_of(name)
+    runs = _runs(_visits(history, name, first), lifecycle)
     moves: dict[tuple[str, str], list[float | None]] = {}
-    for (old, new), visit in zip(pairwise(texts), visits, strict=False):
-        lasted = None if visit.begin is None or visit.end is None else visit.end - visit.begin
+    for (old, begin), (new, end) in pairwise(runs):
+        lasted = None if begin is None or end is None else end - begin
         moves.setdefault((old, new), []).append(lasted)
-    lines = ["stateDiagram-v2"]
-    lines += [f"    {node}: {_escaped(text)}" for text, node in names.items()]
-    lines.append(f"    [*] --> {names[texts[0]]}")
-    for (old, new), times in moves.items():
-        known = [seconds for seconds in times if seconds is not None]
-        label = "once" if len(times) == 1 else f"{len(times)} times"
-        label += f", after {fmean(known):.3f} s" if known else ""
-        lines.append(f"    {names[old]} --> {names[new]}: {label}")
-    return "\n".join(lines)
+    made = {move: _how_often(times) for move, times in moves.items()}
+    states, declared, final = _declared(lifecycle)
+    states = list(dict.fromkeys((*states, *(text for text, _ in runs))))
+    return state_diagram(
+        dict(zip(states, states, strict=True)),
+        dict.fromkeys(declared, "never") | made,
+        first=runs[0][0],
+        final=final,
+    )
 
 
-def _escaped(text: str) -> str:
-    """Give *text* without what means something to Mermaid."""
-    return "".join(c if c.isalnum() or c in " _.-'" else f"#{ord(c)};" for c in text)
+def _runs(
+    visits: Iterable[Visit], lifecycle: Lifecycle[Any] | None
+) -> list[tuple[str, float | None]]:
+    """Give the states that *visits* went through, in words, and when each began."""
+    runs: list[tuple[str, float | None]] = []
+    for value, begin, _ in visits:
+        state = value if lifecycle is None or value is ABSENT else lifecycle.state_of(value)
+        text = describe(state, WIDTH)
+        # With `by`, several values in a row may be in one state.
+        if lifecycle is None or not runs or runs[-1][0] != text:
+            runs.append((text, begin))
+    return runs
+
+
+def _declared(
+    lifecycle: Lifecycle[Any] | None,
+) -> tuple[list[str], list[tuple[str, str]], list[str]]:
+    """Give the states, moves and final states of *lifecycle*, in words."""
+    if lifecycle is None:
+        return [], [], []
+    texts = {state: describe(state, WIDTH) for state in lifecycle.moves}
+    moves = [(texts[old], texts[new]) for old, after in lifecycle.moves.items() for new in after]
+    return list(texts.values()), sorted(moves), [texts[state] for state in lifecycle.final]
+
+
+def _how_often(times: Sequence[float | None]) -> str:
+    known = [seconds for seconds in times if seconds is not None]
+    often = "once" if len(times) == 1 else f"{len(times)} times"
+    return f"{often}, after {fmean(known):.3f} s" if known else often
 
 
 def draw(

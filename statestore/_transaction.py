@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable
 from types import TracebackType
 from typing import Any, TypeAlias, TypeVar, cast, final
 
-from statestore._core import BOX, REVISION, VALUE, Cell, Change, Core, Slot
+from statestore._core import BOX, VALUE, Cell, Change, Core, Slot
 from statestore._family import Members
 from statestore._formulas import good
 from statestore._keys import Key
@@ -197,21 +197,29 @@ class Transaction:
             raise cell[VALUE].again()
         return cell
 
+    def _changes(self, compared: dict[Slot, tuple[Cell, bool]]) -> list[Change]:
+        """Give what there is to commit; *compared* keeps what was compared with which cell."""
+        changes: list[Change] = []
+        for slot, value in self._writes.items():
+            cell = self._newest(slot)
+            old, revision, _ = cell
+            if slot not in compared or compared[slot][0] is not cell:
+                compared[slot] = (cell, is_same(old, value))
+            if type(value) is Removed:
+                changes.append((slot, cell, value.after(old, revision)))
+            elif not compared[slot][1]:
+                if slot._lifecycle is not None and old is not ABSENT:
+                    slot._lifecycle.refuse_move(old, value, slot._name, revision)
+                changes.append((slot, cell, value))
+        return changes
+
     def _commit(self) -> None:
         core = self._core
         compared: dict[Slot, tuple[Cell, bool]] = {}
         while self._writes:
             head = core.settle_open()
             self._check()
-            changes: list[Change] = []
-            for slot, value in self._writes.items():
-                cell = self._newest(slot)
-                if slot not in compared or compared[slot][0] is not cell:
-                    compared[slot] = (cell, is_same(cell[VALUE], value))
-                if type(value) is Removed:
-                    changes.append((slot, cell, value.after(cell[VALUE], cell[REVISION])))
-                elif not compared[slot][1]:
-                    changes.append((slot, cell, value))
+            changes = self._changes(compared)
             # Nothing to commit, and so nobody to say that what was read is not so any more.
             if not changes and core.settle()[BOX] is head[BOX]:
                 return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Generic, Literal, Self, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, cast, final
 
 from statestore._callbacks import CallbackHandle, InlineMailbox
 from statestore._classes import PLAIN
@@ -76,9 +76,12 @@ class ValueWatcher(Slot, Watcher[T], Generic[T]):
             self.on_change(on_change)
 
     @classmethod
-    def _in_store(cls, core: Core, name: str, value: object, revision: int = 0) -> Self:
-        watcher = cls.__new__(cls)
-        Slot.__init__(watcher, core, name, value, revision)
+    def _in_store(cls, core: Core, name: str, value: object, lifecycle: Any = None) -> Self:
+        kind = cls if lifecycle is None else Guarded
+        watcher = cast("Self", kind.__new__(kind))
+        Slot.__init__(watcher, core, name, value)
+        if lifecycle is not None:
+            watcher._lifecycle = lifecycle
         return watcher
 
     @property
@@ -283,6 +286,8 @@ class ValueWatcher(Slot, Watcher[T], Generic[T]):
                     check_immutable(new, self._name, cell[VALUE])
                 if is_same(cell[VALUE], new):
                     return None
+                if self._lifecycle is not None:
+                    self._lifecycle.refuse_move(cell[VALUE], new, self._name, cell[REVISION])
                 while self._tail() is cell:
                     if core.publish(head, ((self, cell, new),), reason) is not None:
                         core.run_callbacks()
@@ -304,3 +309,15 @@ class ValueWatcher(Slot, Watcher[T], Generic[T]):
         if type(value) is Removed:
             return f"<ValueWatcher {self._name!r}, removed at revision {revision}>"
         return f"<ValueWatcher {self._name!r}: {shorten(value)} at revision {revision}>"
+
+
+class Guarded(ValueWatcher[T]):  # type: ignore[misc]
+    """One with a lifecycle: a class of its own, so that all others need not look for one."""
+
+    __slots__ = ("_lifecycle",)
+
+    def _put(self, new: T) -> Cell | None:
+        return self._change(partial(_decided, (new,))) or None
+
+    if not TYPE_CHECKING:
+        value = property(ValueWatcher._get, _put, doc=ValueWatcher.value.__doc__)

@@ -19,6 +19,7 @@ from statestore._core import NEXT, REVISION, VALUE, Cell, Slot
 from statestore._formulas import NO_VALUE, good, last_good
 from statestore._mailbox import UNSET, Bell, Test, Waiter, loop_mailbox
 from statestore._matching import ANYTHING, NOT_NONE, EqualTo, Satisfying, UnequalTo
+from statestore._reach import begins_with
 from statestore._records import Removed
 from statestore._text import shorten
 from statestore.errors import StoreClosedError, WaitTimeoutError
@@ -78,12 +79,12 @@ def begins(cell: Cell, test: Test, *, immediate: bool) -> bool:
 
     Raises:
         DerivationError: There is no value to look at.
-        KeyRemovedError: Nothing can come any more.
+        KeyRemovedError, UnreachableError: Nothing can come any more.
     """
     value = cell[VALUE]
     if type(value) is Removed:
         raise value.again()
-    return immediate and bool(test(good(value)))
+    return begins_with(value, test, immediate=immediate)
 
 
 def advance(cell: Cell, test: Test) -> tuple[Cell, bool]:
@@ -120,6 +121,7 @@ class Waits(ABC, Generic[T_co]):
             WaitTimeoutError: It was not committed in time. What was committed before the deadline
                 is found, however late this task gets to run.
             StoreClosedError: The store was closed.
+            UnreachableError: The key has a lifecycle, and no moves lead there any more.
             TypeError, ValueError: *timeout* is no number of seconds.
 
         Cancellation:

@@ -29,6 +29,7 @@ from statestore._mailbox import Test, loop_mailbox, running_loop
 from statestore._matching import EqualTo, Satisfying, UnequalTo, refuse_async
 from statestore._network import Network
 from statestore._queues import ChainQueue, NewestQueue, Overflow, check_bound, make_queue
+from statestore._reach import hoping, reaching
 from statestore._subscription import BlockingSubscription, BlockingValues, Subscription, Values
 from statestore._text import name_of, shorten
 from statestore._waits import Waits, check_timeout, wait
@@ -69,6 +70,11 @@ class Watcher(Waits[T_co]):
     @abstractmethod
     def _open(self) -> Slot:
         """Give the slot that a consumer in this task or thread follows from now on."""
+
+    def _open_for(self, test: Test, *, immediate: bool) -> tuple[Slot, Test]:  # noqa: ARG002 -- for what is derived
+        """Give the slot that a wait follows, and its test: it ends when that is hopeless."""
+        slot = self._open()
+        return slot, reaching(slot, test)
 
     @abstractmethod
     def _register(self, handle: CallbackHandle) -> tuple[Cell, int]:
@@ -226,7 +232,7 @@ class Watcher(Waits[T_co]):
         return handle
 
     async def _wait(self, test: Test, *, immediate: bool, timeout: float | None) -> Any:
-        slot = self._open()
+        slot, test = self._open_for(test, immediate=immediate)
         try:
             return await wait(slot, test, immediate=immediate, timeout=timeout)
         finally:
@@ -298,11 +304,18 @@ class BlockingWatcher(BlockingWaits[T_co]):
     def _wait(self, test: Test, *, immediate: bool, timeout: float | None) -> Any:
         refuse_on_loop()
         seconds = check_timeout(timeout)
-        slot = self._watcher._open()
+        slot, test = self._watcher._open_for(test, immediate=immediate)
         try:
             return wait_blocking(slot, test, immediate=immediate, seconds=seconds)
         finally:
             slot._leave()
+
+
+def _open(formula: Formula) -> Slot:
+    core = formula.core
+    loop = running_loop()
+    network = Network(core) if loop is None else loop_mailbox(core, loop).network(core)
+    return network.open(formula)
 
 
 class Derived(Watcher[T_co]):
@@ -318,10 +331,14 @@ class Derived(Watcher[T_co]):
         return self._formula
 
     def _open(self) -> Slot:
-        core = self._formula.core
-        loop = running_loop()
-        network = Network(core) if loop is None else loop_mailbox(core, loop).network(core)
-        return network.open(self._formula)
+        return _open(self._formula)
+
+    def _open_for(self, test: Test, *, immediate: bool) -> tuple[Slot, Test]:
+        formula = self._formula
+        # What was so before does not fulfil a wait for a transition, but is no reason to give up.
+        if formula.is_guarded and immediate:
+            formula = hoping(formula, test)
+        return _open(formula), test
 
     def _register(self, handle: CallbackHandle) -> tuple[Cell, int]:
         return follow(self._formula.core, self._formula, handle)

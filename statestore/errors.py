@@ -21,6 +21,7 @@ __all__ = [
     "DerivationError",
     "DifferentStoresError",
     "DuplicateKeyError",
+    "IllegalTransitionError",
     "KeyRemovedError",
     "LaggedError",
     "MutableValueError",
@@ -28,6 +29,7 @@ __all__ = [
     "StoreClosedError",
     "SubscriptionError",
     "UnknownKeyError",
+    "UnreachableError",
     "WaitTimeoutError",
 ]
 
@@ -157,6 +159,55 @@ class WaitTimeoutError(StateStoreError, TimeoutError):
         self.value = value
         self.revision = revision
         self.timeout = timeout
+
+
+class IllegalTransitionError(StateStoreError, ValueError):
+    """
+    A key was to go where its lifecycle has no move to. Nothing is changed.
+
+    Attributes:
+        key: The name of the key.
+        old: The value that was to be replaced; `ABSENT` if it was to be the first one.
+        new: The value that was to be set.
+        allowed: The states that may follow, or with which a key may begin.
+        revision: The revision of the last transition of the key; 0 if there was none.
+    """
+
+    def __init__(  # noqa: PLR0913 -- what a refusal can tell
+        self,
+        message: str,
+        *,
+        key: str = "",
+        old: Any = None,
+        new: Any = None,
+        allowed: frozenset[Any] = frozenset(),
+        revision: int = 0,
+    ) -> None:
+        super().__init__(message)
+        self.key = key
+        self.old = old
+        self.new = new
+        self.allowed = allowed
+        self.revision = revision
+
+
+class UnreachableError(StateStoreError, RuntimeError):
+    """
+    What was waited for cannot come any more: no legal moves lead there.
+
+    Attributes:
+        key: The name of the watcher that was waited on.
+        waited_for: What it was to become, in words.
+        value: The value from which it cannot get there.
+    """
+
+    def __init__(
+        self, message: str, *, key: str = "", waited_for: str = "", value: Any = None
+    ) -> None:
+        super().__init__(message)
+        self.key = key
+        self.waited_for = waited_for
+        self.value = value
 
 
 class LaggedError(StateStoreError, RuntimeError):
