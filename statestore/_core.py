@@ -404,7 +404,7 @@ class Core:
         self.apply(entry)
         return True
 
-    def _entry(self, revision: int, changes: Iterable[Change], reason: str | None) -> Entry:
+    def _entry(self, revision: int, changes: Iterable[Change], reason: str | None = None) -> Entry:
         links: list[Any] = []
         calls: list[Call] = []
         first: list[Call] = []
