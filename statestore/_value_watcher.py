@@ -286,9 +286,9 @@ class ValueWatcher(Slot, Watcher[T], Generic[T]):
                     check_immutable(new, self._name, cell[VALUE])
                 if is_same(cell[VALUE], new):
                     return None
-                if self._lifecycle is not None:
-                    self._lifecycle.refuse_move(cell[VALUE], new, self._name, cell[REVISION])
                 while self._tail() is cell:
+                    if self._lifecycle is not None:
+                        self._lifecycle.refuse_move(cell[VALUE], new, self._name, cell[REVISION])
                     if core.publish(head, ((self, cell, new),), reason) is not None:
                         core.run_callbacks()
                         return cell

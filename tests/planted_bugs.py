@@ -424,6 +424,43 @@ BUGS: Final = (
         "                pass\n",
         ("test_testing.py", "test_pytest_plugin.py"),
     ),
+    # Legal moves: promise P16.
+    Bug(
+        "a move is judged against a value that is not replaced",
+        "_value_watcher",
+        "                while self._tail() is cell:\n                    if self._lifecycle",
+        "                if True:\n                    if self._lifecycle",
+        ("test_lifecycle.py::TestMoves::test_judged_against_the_value_that_is_replaced",),
+    ),
+    Bug(
+        "a transaction makes illegal moves",
+        "_transaction",
+        "                if slot._lifecycle is not None and old is not ABSENT:",
+        "                if False:",
+        ("test_lifecycle.py::TestMoves",),
+    ),
+    Bug(
+        "a wait looks for hope before it looks for a match",
+        "_reach",
+        "        if self.test(value):\n            return True\n        self.look(value)\n"
+        "        return False\n",
+        "        self.look(value)\n        return self.test(value)\n",
+        ("test_lifecycle.py",),
+    ),
+    Bug(
+        "a condition that may fail is taken for one that must",
+        "_reach",
+        "    fewest = sum(False not in part for part in parts)",
+        "    fewest = sum(False in part for part in parts)",
+        ("test_lifecycle.py::TestWaits",),
+    ),
+    Bug(
+        "a condition that may hold is taken for one that does",
+        "_reach",
+        "            if result is holds or hope is None or hope(value)",
+        "            if result is holds or hope is None",
+        ("test_lifecycle.py::TestWaits",),
+    ),
 )
 
 

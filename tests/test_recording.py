@@ -19,6 +19,7 @@ from statestore import (
     ABSENT,
     Family,
     Key,
+    Lifecycle,
     RecordedCommit,
     Recording,
     Ref,
@@ -48,6 +49,15 @@ class App(Store):
     count = Key(0)
     thing = Key[Any](None)
     workers = Family[str, int](default=0)
+
+
+class Lights(Store):
+    """Keys with lifecycles."""
+
+    plain = Key("red", lifecycle=Lifecycle({"red": {"green"}, "green": {"red", "off"}}))
+    rich = Family[str, tuple[str, int]](
+        lifecycle=Lifecycle({"red": {"green"}, "green": {"red", "off"}}, by=lambda light: light[0])
+    )
 
 
 @pytest.fixture
@@ -399,6 +409,34 @@ class TestMermaid:
             "    [*] --> s0",
             "    s0 --> s1: once",
         ] == recording.to_mermaid("thing").splitlines()
+
+    @pytest.mark.parametrize("name", ["plain", "rich['a']"])
+    def test_over_the_declared_ones(self, name: str, seconds: list[float]) -> None:
+        """With a lifecycle, the moves that were never made are there too; states, not values."""
+        store = Lights()
+        recording = store.record()
+        store.rich.add("a", ("red", 0))
+        for number, state in enumerate(("green", "red", "green")):
+            store.plain.value = state
+            store.rich["a"].value = (state, number)
+            store.rich["a"].value = (state, -1)
+        lines = recording.to_mermaid(name).splitlines()
+        drawn = [line.partition(": ") for line in lines if "-->" in line]
+        nodes = dict(
+            line.strip().split(": ") for line in lines if "-->" not in line and ":" in line
+        )
+        made = {
+            tuple(nodes.get(end.strip(), end.strip()) for end in move.split("-->")): label
+            for move, _, label in drawn
+        }
+        first = "'red'" if name == "plain" else "ABSENT"
+        assert made.pop(("[*]", first)) == ""
+        assert made.pop(("'off'", "[*]")) == ""
+        if name != "plain":
+            assert "once" == made.pop(("ABSENT", "'red'"))
+        assert "2 times, after" in made.pop(("'red'", "'green'"))
+        assert "once, after 4.500 s" == made.pop(("'green'", "'red'"))
+        assert {("'green'", "'off'"): "never"} == made
 
     def test_no_moves(self) -> None:
         """A key that has not moved is one state."""
