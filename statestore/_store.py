@@ -277,12 +277,12 @@ class Store(Closable):
         Raises:
             StateStoreError: Nothing is being recorded.
         """
-        for reference in reversed(self._core.recordings.copy()):
-            recording: Recording | None = reference()
-            if recording is not None:
-                return recording.why(key)
-        msg = f"nothing of {self._core.title} is being recorded: call record() first"
-        raise StateStoreError(msg)
+        found: list[Recording | None] = [ref() for ref in self._core.recordings.copy()]
+        recordings = [recording for recording in found if recording is not None]
+        if not recordings:
+            msg = f"nothing of {self._core.title} is being recorded: call record() first"
+            raise StateStoreError(msg)
+        return recordings[-1].why(key)
 
     def close(self) -> None:
         """

@@ -18,6 +18,7 @@ from statestore.errors import (
     DerivationError,
     DifferentStoresError,
     DuplicateKeyError,
+    IllegalTransitionError,
     KeyRemovedError,
     LaggedError,
     MutableValueError,
@@ -25,6 +26,7 @@ from statestore.errors import (
     StoreClosedError,
     SubscriptionError,
     UnknownKeyError,
+    UnreachableError,
     WaitTimeoutError,
 )
 
@@ -35,21 +37,31 @@ BUILT_IN: dict[type[StateStoreError], type[Exception]] = {
     DerivationError: RuntimeError,
     DifferentStoresError: ValueError,
     DuplicateKeyError: ValueError,
+    IllegalTransitionError: ValueError,
     KeyRemovedError: KeyError,
     LaggedError: RuntimeError,
     MutableValueError: TypeError,
     StoreClosedError: RuntimeError,
     SubscriptionError: RuntimeError,
     UnknownKeyError: KeyError,
+    UnreachableError: RuntimeError,
     WaitTimeoutError: TimeoutError,
 }
 
 ATTRIBUTES: dict[type[StateStoreError], dict[str, object]] = {
     ConflictError: {"key": "conn"},
     DerivationError: {"function": len, "values": (1, "two"), "revision": 3},
+    IllegalTransitionError: {
+        "key": "conn",
+        "old": "open",
+        "new": "new",
+        "allowed": frozenset({"closing"}),
+        "revision": 7,
+    },
     KeyRemovedError: {"key": "workers['w1']"},
     LaggedError: {"missed": 3, "first_revision": 4, "last_revision": 9, "value": "new"},
     MutableValueError: {"path": "config.tags[2]"},
+    UnreachableError: {"key": "conn", "waited_for": "become 'open'", "value": "closed"},
     WaitTimeoutError: {
         "key": "conn",
         "waited_for": "become 'closed'",

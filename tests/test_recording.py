@@ -30,6 +30,7 @@ from statestore import (
     Transition,
     UnknownKeyError,
 )
+from statestore._core import Core
 from statestore.testing import assert_no_trace
 from support.threads import Job
 
@@ -138,6 +139,25 @@ def test_only_what_comes_while_it_is_open() -> None:
     assert "<recording of App, 1 commits>" == repr(recording)
     assert_no_trace(app)
     assert {} == app._core.recordings
+
+
+def test_what_is_committed_while_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit is either before the beginning or kept, and never both."""
+    app = App()
+    fence = Core.fence
+
+    def overtaken(core: Core) -> int:
+        monkeypatch.undo()
+        app.count.value = 1
+        revision = fence(core)
+        app.count.value = 2
+        return revision
+
+    monkeypatch.setattr(Core, "fence", overtaken)
+    recording = app.record(maxlen=5)
+    app.count.value = 3
+    assert 1 == recording.first_revision
+    assert [2, 3] == [commit.revision for commit in recording.commits]
 
 
 def test_one_that_nobody_holds_ends() -> None:
