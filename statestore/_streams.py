@@ -12,7 +12,8 @@ import math
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from asyncio import get_running_loop
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
 
 from statestore._blocking import refuse_on_loop
@@ -75,8 +76,8 @@ class Stream(Closable, ABC, Generic[R_co]):
         self._slot = slot
         self._queue = queue
         value, revision, _ = cell
-        # The value and revision at which this subscription stands.
-        self._at: tuple[Any, int] = (value, revision)
+        # The value and revision at which this subscription stands, or the very cell.
+        self._at: Sequence[Any] = (value, revision)
         self._first = Item(value, value, revision, 0) if initial else None
         self._epoch = slot._core.epoch
         self._in_use = False
@@ -159,6 +160,7 @@ class Stream(Closable, ABC, Generic[R_co]):
             self._queue.close()
             self._closed = True
             # Nothing is ever linked to this cell, so there is nothing to take or to hold.
+            self._at = (self._at[VALUE], self._at[REVISION])
             self._queue = ChainQueue([None, self._at[REVISION], None])
             slot, self._slot = self._slot, self._slot._retired()
             slot._leave()
@@ -249,15 +251,18 @@ class Stream(Closable, ABC, Generic[R_co]):
 class AsyncStream(Stream[R_co]):
     """A stream that a task reads."""
 
-    __slots__ = ("_in_a_row", "_loop")
+    __slots__ = ("_in_a_row", "_loop", "_quick")
 
     _in_a_row: int
     _loop: asyncio.AbstractEventLoop | None
+    # The loop on which a record may be taken without further ado; None while somebody reads.
+    _quick: asyncio.AbstractEventLoop | None
 
     def _opened(self) -> None:
         self._in_a_row = 0
         # Opened where no loop runs, it belongs to the one on which it is first read.
         self._loop = running_loop()
+        self._quick = None
 
     def __aiter__(self) -> Self:
         return self
@@ -275,23 +280,14 @@ class AsyncStream(Stream[R_co]):
         """
         # `_next()` written out for the common case: something is there and can be taken at once, so
         # nobody can come in between.
-        queue = self._queue
-        if (
-            type(queue) is ChainQueue
-            and self._loop is asyncio.get_running_loop()
-            and not self._in_use
-            and self._in_a_row < YIELD_EVERY
-            and self._first is None
-            and self._takes_plainly
-            and self._epoch == self._slot._core.epoch
-        ):
+        if self._quick is get_running_loop() and self._in_a_row < YIELD_EVERY:
+            queue: Any = self._queue
             after = queue.cell[NEXT]
             if after is not None and type(after[VALUE]) not in NO_VALUE:
                 self._in_a_row += 1
-                queue.cell = after
-                old = self._at[VALUE]
-                self._at = new, revision = after[VALUE], after[REVISION]
-                return self._record(old, new, revision, 0)
+                before = self._at
+                queue.cell = self._at = after
+                return self._record(before[VALUE], after[VALUE], after[REVISION], 0)
         return await self._next()
 
     async def _next(self) -> R_co:
@@ -311,17 +307,23 @@ class AsyncStream(Stream[R_co]):
                     await self._sleep(None)
             return self._record(*item)
         finally:
-            self._in_use = False
+            self._end()
 
     def _begin(self) -> None:
         super()._begin()
-        loop = asyncio.get_running_loop()
+        loop = get_running_loop()
         if self._loop is not loop:
             if self._loop is not None:
                 msg = f"{self!r} belongs to another event loop; open one on the loop that reads it"
                 raise SubscriptionError(msg)
             self._loop = loop
         self._in_use = True
+        self._quick = None
+
+    def _end(self) -> None:
+        self._in_use = False
+        if self._takes_plainly and type(self._queue) is ChainQueue:
+            self._quick = self._loop
 
     async def _scan(self, test: Test, *, immediate: bool, timeout: float | None) -> Any:
         """Take records until *test* accepts what they lead to, and give that."""
@@ -337,7 +339,7 @@ class AsyncStream(Stream[R_co]):
                     return standing
             return await self._scan_on(test, seconds)
         finally:
-            self._in_use = False
+            self._end()
 
     async def _scan_on(self, test: Test, seconds: float | None) -> Any:
         loop = asyncio.get_running_loop()

@@ -319,5 +319,5 @@ class Guarded(ValueWatcher[T]):  # type: ignore[misc]
     def _put(self, new: T) -> Cell | None:
         return self._change(partial(_decided, (new,))) or None
 
-    # As above, without a call more than is needed.
+    # A property holds functions, so one of them is overridden by another property.
     value: Any = property(ValueWatcher._get, cast("Any", _put), doc=ValueWatcher.value.__doc__)
