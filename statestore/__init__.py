@@ -10,16 +10,27 @@ from statestore._classes import Ref, register_immutable
 from statestore._combine import all_of, any_of, at_least, combine
 from statestore._commits import BlockingCommitSubscription, CommitSubscription
 from statestore._family import Members
+from statestore._inspection import (
+    CallbackReport,
+    FamilyReport,
+    KeyReport,
+    NetworkReport,
+    NodeReport,
+    StoreReport,
+    SubscriptionReport,
+)
 from statestore._keys import Family, Key
 from statestore._lifecycle import Lifecycle
 from statestore._recording import RecordedCommit, Recording
 from statestore._recording_file import SavedValue
 from statestore._records import ABSENT, Absent, CallbackFailure, Commit, Snapshot, Transition
+from statestore._reports import Part, WaitReport
 from statestore._store import BlockingStore, Store
 from statestore._subscription import BlockingSubscription, BlockingValues, Subscription, Values
 from statestore._transaction import Transaction
 from statestore._transition_log import TransitionLog, log_transitions
 from statestore._value_watcher import ValueWatcher
+from statestore._watchdog import Watchdog, warn_stuck
 from statestore._watcher import BlockingWatcher, Condition, Watcher
 from statestore.errors import (
     BlockingError,
@@ -52,6 +63,7 @@ __all__ = [
     "CallbackFailure",
     "CallbackHandle",
     "CallbackLoopError",
+    "CallbackReport",
     "Commit",
     "CommitSubscription",
     "Condition",
@@ -60,13 +72,18 @@ __all__ = [
     "DifferentStoresError",
     "DuplicateKeyError",
     "Family",
+    "FamilyReport",
     "IllegalTransitionError",
     "Key",
     "KeyRemovedError",
+    "KeyReport",
     "LaggedError",
     "Lifecycle",
     "Members",
     "MutableValueError",
+    "NetworkReport",
+    "NodeReport",
+    "Part",
     "RecordedCommit",
     "Recording",
     "Ref",
@@ -75,8 +92,10 @@ __all__ = [
     "StateStoreError",
     "Store",
     "StoreClosedError",
+    "StoreReport",
     "Subscription",
     "SubscriptionError",
+    "SubscriptionReport",
     "Transaction",
     "Transition",
     "TransitionLog",
@@ -84,7 +103,9 @@ __all__ = [
     "UnreachableError",
     "ValueWatcher",
     "Values",
+    "WaitReport",
     "WaitTimeoutError",
+    "Watchdog",
     "Watcher",
     "all_of",
     "any_of",
@@ -92,4 +113,5 @@ __all__ = [
     "combine",
     "log_transitions",
     "register_immutable",
+    "warn_stuck",
 ]

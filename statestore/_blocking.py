@@ -9,10 +9,11 @@ from typing import Any, Generic, TypeGuard, TypeVar, cast, overload
 
 from typing_extensions import TypeIs
 
-from statestore._core import VALUE, Slot
-from statestore._mailbox import Test, ThreadPort, running_loop
+from statestore._core import REVISION, VALUE, Slot
+from statestore._explaining import closed_while_waiting, timed_out, transitions_between
+from statestore._mailbox import Test, ThreadPort, running_loop, trimmed
 from statestore._matching import ANYTHING, NOT_NONE, EqualTo, Satisfying, UnequalTo
-from statestore._waits import advance, begins, closed_while_waiting, timed_out
+from statestore._waits import advance, begins
 from statestore.errors import BlockingError
 
 S = TypeVar("S")
@@ -115,23 +116,28 @@ class BlockingWaits(ABC, Generic[T_co]):
 
 def wait_blocking(slot: Slot, test: Test, *, immediate: bool, seconds: float | None) -> Any:
     """Block until *test* accepts a value of *slot*, and return it."""
-    cell = slot._latest()
-    if begins(cell, test, immediate=immediate):
+    cell = trail = slot._latest()
+    if begins(slot, cell, test, immediate=immediate):
         return cell[VALUE]
-    deadline = None if seconds is None else time.monotonic() + seconds
+    since = cell[REVISION]
+    began = time.monotonic()
+    deadline = None if seconds is None else began + seconds
     while True:
         # Asked before the chain is walked: what was committed before the end is in the chain.
         ended = slot._is_ended()
-        cell, found = advance(cell, test)
+        cell, found = advance(slot, cell, test)
         if found:
             return cell[VALUE]
-        if ended:
-            raise closed_while_waiting(slot, cell, test)
+        trail = trimmed(trail, cell)
         left = None if deadline is None else deadline - time.monotonic()
-        if left is not None and left <= 0:
+        if ended or (left is not None and left <= 0):
             try:
-                raise timed_out(slot, cell, test, seconds or 0)
+                at = (cell[VALUE], cell[REVISION])
+                seen = transitions_between(slot, trail, cell, since)
+                if ended:
+                    raise closed_while_waiting(slot, at, test, seen)
+                raise timed_out(slot, at, test, seconds or 0, seen)
             finally:
                 # As in `wait()`.
-                del cell
-        ThreadPort(slot).park(cell, left)
+                del cell, trail
+        ThreadPort(slot, (test, began, deadline)).park(cell, left)

@@ -233,8 +233,12 @@ class InlineMailbox:
 
     def report(self, handle: CallbackHandle, revision: int, error: BaseException) -> None:
         """Report what came out of a callback."""
-        self._report(
+        self.tell(
             CallbackFailure(
                 key=handle.key, revision=revision, callback=handle.callback, error=error
             )
         )
+
+    def tell(self, failure: CallbackFailure) -> None:
+        """Tell who is to be told of *failure*."""
+        self._report(failure)

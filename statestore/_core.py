@@ -38,7 +38,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Final, Protocol, TypeAlias
 
 from statestore._callbacks import Call, CallbackHandle, InlineMailbox
@@ -215,6 +215,7 @@ class Core:
         "attention",
         "closed",
         "derived",
+        "ends",
         "epoch",
         "everything",
         "families",
@@ -224,7 +225,9 @@ class Core:
         "mailboxes",
         "names",
         "recordings",
+        "streams",
         "strict",
+        "time_of",
         "title",
         "turns",
     )
@@ -243,10 +246,16 @@ class Core:
         # The feeds of all families. Nothing here looks inside, but for whom to drop in a fork.
         self.families: list[Any] = []
         self.listeners: dict[Slot, Listeners] = {}
+        # Who is told of the end, under a token of his own, without following anything.
+        self.ends: dict[object, Notified] = {}
         # The commits of all keys, linked while somebody follows them.
         self.everything: Group = Group(self, title, ())
         # Weak references, by the id of their loop. Only the layer above looks inside.
         self.mailboxes: dict[int, Any] = {}
+        # Weak references to the open subscriptions, by their id. Only the layer above looks inside.
+        self.streams: dict[int, Any] = {}
+        # Gives the `time.monotonic()` of a commit by its revision, if somebody keeps that.
+        self.time_of: Callable[[int], float | None] | None = None
         # Why a set, whatever its key, cannot take the short way: under a token of his own, the
         # group of somebody who follows all keys; callbacks left to be run. Mostly empty.
         self.attention: dict[object, Group | None] = {}
@@ -355,6 +364,8 @@ class Core:
         """Drop every consumer, as a forked child must: their threads and loops are not here."""
         self.epoch += 1
         self.mailboxes = {}
+        self.streams = {}
+        self.ends = {}
         self.attention = {}
         self.turns = {}
         self.derived = None
@@ -394,6 +405,8 @@ class Core:
             self.closed = True
             for listeners in self.listeners.copy().values():
                 listeners.notify()
+            for port in self.ends.copy().values():
+                port.notify()
         self.head = (entry[0], entry[BOX])
 
     def _append(self, head: Head, entry: Entry) -> bool:

@@ -69,11 +69,11 @@ class Unreachable(NoValue):
 
     def again(self) -> UnreachableError:
         """Make the error."""
+        waited_for = f"{self.name} {self.test}"
         return UnreachableError(
-            f"{self.name} cannot {self.test} any more: it is {shorten(self.value)}, and no legal "
-            "moves lead there",
+            f"no legal moves lead any more to {waited_for}",
             key=self.name,
-            waited_for=str(self.test),
+            waited_for=waited_for,
             value=self.value,
         )
 
@@ -334,6 +334,25 @@ def evaluate(formula: Formula) -> tuple[Any, int]:
     if cache is not None and cache[0] == revision:
         return cache[1], cache[2]
     order, slots = closure_of(formula)
+    revision, cells, values = _look_at(slots, core)
+    since = max(cell[REVISION] for cell in cells.values())
+    if cache is None or since > cache[0]:
+        _compute(order, values)
+        cache = (revision, dated(values[formula], since), since)
+    formula.cache = cache = (revision, cache[1], since)
+    return cache[1], cache[2]
+
+
+def survey(formula: Formula) -> dict[Source, Any]:
+    """Give the values of *formula* and of all that it is made of, now and at one revision."""
+    order, slots = closure_of(formula)
+    _, _, values = _look_at(slots, formula.core)
+    _compute(order, values)
+    return values
+
+
+def _look_at(slots: list[Slot], core: Core) -> tuple[int, dict[Slot, Cell], dict[Source, Any]]:
+    """Give a revision, the cells of *slots* and of members at it, and the values of *slots*."""
     feeds = [slot for slot in slots if isinstance(slot, Feed)]
     holds: list[FeedHold] = []
     try:
@@ -348,13 +367,13 @@ def evaluate(formula: Formula) -> tuple[Any, int]:
     finally:
         for hold in holds:
             hold.end()
-    since = max(cell[REVISION] for cell in cells.values())
-    if cache is None or since > cache[0]:
-        for each in order:
-            values[each] = _apply(each, [values[source] for source in each.sources])
-        cache = (revision, dated(values[formula], since), since)
-    formula.cache = cache = (revision, cache[1], since)
-    return cache[1], cache[2]
+    return revision, cells, values
+
+
+def _compute(order: list[Formula], values: dict[Source, Any]) -> None:
+    """Add to *values* those of *order*, each after its sources."""
+    for each in order:
+        values[each] = _apply(each, [values[source] for source in each.sources])
 
 
 def _apply(formula: Formula, values: list[Any]) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar, final
 from statestore._diagrams import state_diagram
 from statestore._matching import refuse_async
 from statestore._records import ABSENT
-from statestore._text import describe, shorten
+from statestore._text import shorten, spell
 from statestore.errors import IllegalTransitionError
 
 S = TypeVar("S", bound=Hashable)
@@ -105,7 +105,7 @@ class Lifecycle(Generic[S]):
     def to_mermaid(self) -> str:
         """Draw it, as a Mermaid state diagram."""
         moves = {(old, new): "" for old, after in self.moves.items() for new in _ordered(after)}
-        states = {state: describe(state, 30) for state in self.moves}
+        states = {state: spell(state, 30) for state in self.moves}
         return state_diagram(states, moves, first=next(iter(states)), final=self.final)
 
     def __repr__(self) -> str:
@@ -122,7 +122,7 @@ class Lifecycle(Generic[S]):
         if not self._has(state):
             msg = (
                 f"{name} cannot begin as {shorten(value)}: "
-                f"{describe(state)} is no state of its lifecycle, {self._listed(self.moves)} are"
+                f"{spell(state)} is no state of its lifecycle, {self._listed(self.moves)} are"
             )
             raise IllegalTransitionError(msg, key=name, new=value, allowed=frozenset(self.moves))
 
@@ -139,8 +139,8 @@ class Lifecycle(Generic[S]):
         allowed = self.moves[here]
         what = "nothing may follow" if not allowed else f"only {self._listed(allowed)} may follow"
         msg = (
-            f"{name} cannot go from {describe(here)} to {describe(there)}; "
-            f"{what} {describe(here)}, which it is since revision {revision}"
+            f"{name} cannot go from {spell(here)} to {spell(there)}; "
+            f"{what} {spell(here)}, which it is since revision {revision}"
         )
         raise IllegalTransitionError(
             msg, key=name, old=old, new=new, allowed=allowed, revision=revision
@@ -154,7 +154,7 @@ class Lifecycle(Generic[S]):
             return False
 
     def _listed(self, states: Collection[S]) -> str:
-        return ", ".join(describe(state) for state in _ordered(states))
+        return ", ".join(spell(state) for state in _ordered(states))
 
 
 def check_start(value: Any, name: str, lifecycle: Lifecycle[Any] | None) -> None:
@@ -182,7 +182,7 @@ def _completed(moves: Mapping[S, Collection[S]]) -> dict[S, frozenset[S]]:
     completed: dict[S, frozenset[S]] = {}
     for state, after in moves.items():
         if isinstance(after, (str, bytes)) or not isinstance(after, Collection):
-            msg = f"what may follow {describe(state)} is a set of states, not {shorten(after)}"
+            msg = f"what may follow {spell(state)} is a set of states, not {shorten(after)}"
             raise TypeError(msg)
         completed[state] = frozenset(after)
     if not completed:
@@ -197,7 +197,7 @@ def _completed(moves: Mapping[S, Collection[S]]) -> dict[S, frozenset[S]]:
 def _refuse_gaps(moves: Mapping[Any, object]) -> None:
     for kind in dict.fromkeys(type(state) for state in moves):
         if issubclass(kind, enum.Enum):
-            missing = [describe(member) for member in kind if member not in moves]
+            missing = [spell(member) for member in kind if member not in moves]
             if missing:
                 msg = (
                     f"the lifecycle has no {', '.join(missing)}; every member of "
@@ -212,4 +212,4 @@ def _ordered(states: Collection[S]) -> list[S]:
     for kind in dict.fromkeys(type(state) for state in states):
         if issubclass(kind, enum.Enum):
             places |= {member: place for place, member in enumerate(kind)}
-    return sorted(states, key=lambda state: (places.get(state, 0), describe(state)))
+    return sorted(states, key=lambda state: (places.get(state, 0), spell(state)))

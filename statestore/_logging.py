@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from statestore._records import CallbackFailure
+from statestore._reports import WaitReport
 from statestore._text import shorten
 
 
@@ -51,3 +52,21 @@ def bound_context() -> dict[str, Any]:
 def report_loop_failure(loop: object, error: BaseException) -> None:
     """Log that an event loop which is not closed refused to be woken; its waits are dropped."""
     default_logger().error("statestore.loop_failed", loop=shorten(loop), exc_info=error)
+
+
+def log_stuck(logger: Any, level: str, report: WaitReport) -> None:
+    """Log that a wait has waited for long, with all that is known of it."""
+    target = default_logger() if logger is None else logger
+    getattr(target, level)(
+        "statestore.wait_stuck",
+        waited_for=report.waited_for,
+        waited=report.waited,
+        waiter=report.waiter,
+        kind=report.kind,
+        left=report.left,
+        key=report.key,
+        value=shorten(report.value),
+        revision=report.revision,
+        age=report.age,
+        report=str(report),
+    )

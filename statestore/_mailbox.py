@@ -22,13 +22,15 @@ import asyncio
 import contextlib
 import operator
 import threading
+import time
 import weakref
+from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from functools import partial
 from typing import Any, Final, TypeAlias, final
 
-from statestore._core import NEXT, REVISION, Cell, Core, Slot
+from statestore._core import NEXT, REVISION, VALUE, Cell, Core, Slot
 from statestore._formulas import NO_VALUE
 from statestore._logging import report_loop_failure
 from statestore._network import Network
@@ -36,7 +38,13 @@ from statestore._records import NoValue
 
 Test: TypeAlias = Callable[[Any], Any]
 
+Asked: TypeAlias = tuple[Test, float, float | None]
+"""The test of a wait, when it began, and its deadline."""
+
 UNSET: Final = object()
+
+SHOWN: Final = 3
+"""How many of the transitions that a wait has seen last it can tell of."""
 
 # Pairs of `==` and `hash` for which equal objects surely hash alike. Targets and values of all
 # other types are compared one by one.
@@ -56,21 +64,53 @@ def is_indexable(value: object) -> bool:
 class Waiter:
     """One wait that has parked: what it waits for, since when, and what came of it."""
 
-    __slots__ = ("cell", "error", "future", "order", "since", "target", "test")
+    __slots__ = (
+        "began",
+        "cell",
+        "deadline",
+        "error",
+        "future",
+        "order",
+        "reader",
+        "since",
+        "target",
+        "test",
+    )
+
+    # Not there, to save the time, where there is none.
+    deadline: float
+    reader: object
+    """The subscription that sleeps."""
 
     def __init__(self, since: Cell, test: Test | None, target: object) -> None:
-        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[None] = loop.create_future()
+        # By the clock of the loop, as is the deadline.
+        self.began: float = loop.time()
         self.test = test
         self.target = target if is_indexable(target) else UNSET
         self.since: int = since[REVISION]
         self.order = 0
         self.cell: Cell | None = None
-        self.error: BaseException | None = None
+        # Or what stands in place of the value.
+        self.error: BaseException | NoValue | None = None
 
     def wake(self) -> None:
         """Let the task go on, with what `cell` and `error` say by now."""
         if not self.future.done():
             self.future.set_result(None)
+
+
+def trimmed(trail: Cell, last: Cell) -> Cell:
+    """Give the cell that is `SHOWN` transitions before *last*, or *trail* if that is nearer."""
+    ahead = trail
+    for _ in range(SHOWN):
+        if ahead is last:
+            return trail
+        ahead = ahead[NEXT]
+    while ahead is not last:
+        ahead, trail = ahead[NEXT], trail[NEXT]
+    return trail
 
 
 _order_of = operator.attrgetter("order")
@@ -80,13 +120,28 @@ _order_of = operator.attrgetter("order")
 class LoopPort:
     """The waits of one event loop on one slot."""
 
-    __slots__ = ("_mailbox", "_ports", "_slot", "_targets", "_tests", "_token", "_turn", "seen")
+    __slots__ = (
+        "_mailbox",
+        "_ports",
+        "_recent",
+        "_slot",
+        "_start",
+        "_targets",
+        "_tests",
+        "_token",
+        "_turn",
+        "seen",
+    )
 
     def __init__(self, slot: Slot, mailbox: LoopMailbox, seen: Cell) -> None:
         self._slot = slot
         self._mailbox = mailbox
         # The last cell that was shown to those who wait.
         self.seen = seen
+        # Where it began, and then the cells that were shown last: to tell of them. A list of them
+        # is only made for who still waits after something was shown.
+        self._start: Cell | None = seen
+        self._recent: deque[Cell] | None = None
         self._ports = slot._core.listen(slot).ports
         self._token = object()
         # Waits for a value that can be found by its hash, and all others; both in order of arrival.
@@ -127,13 +182,33 @@ class LoopPort:
             self._ports[self._token] = self
         # Asked before the chain is walked: what was committed before the end is in the chain.
         ended = self._slot._is_ended()
+        recent = self._recent
         while (cell := self.seen[NEXT]) is not None:
             self._show(cell)
             # Afterwards: an exception that cuts it short has the cell shown once more.
             self.seen = cell
+            if recent is not None:
+                recent.append(cell)
+        if recent is None and (self._tests or self._targets):
+            self._begin_list()
         if ended:
-            for waiter in self._waiters():
+            for waiter in self.waiters():
                 waiter.wake()
+
+    def trail(self) -> Cell:
+        """Give a cell a few transitions behind the last one that was shown. From any thread."""
+        recent = self._recent
+        return (self._start or self.seen) if recent is None else recent[0]
+
+    def _begin_list(self) -> None:
+        cell = trimmed(self._start or self.seen, self.seen)
+        recent = deque([cell], SHOWN + 1)
+        while cell is not self.seen:
+            cell = cell[NEXT]
+            recent.append(cell)
+        self._recent = recent
+        # Afterwards: there is always one of the two.
+        self._start = None
 
     def expire(self, waiter: Waiter) -> None:
         """End *waiter*, whose time is up, unless what it waits for was committed before."""
@@ -143,7 +218,7 @@ class LoopPort:
     def _show(self, cell: Cell) -> None:
         value, revision, _ = cell
         if type(value) in NO_VALUE:
-            self._fail(value, revision)
+            self._fail(cell)
             return
         found = self._find(value, revision) if self._targets else []
         for waiter in list(self._tests):
@@ -155,14 +230,16 @@ class LoopPort:
             waiter.wake()
             self._forget(waiter)
 
-    def _waiters(self) -> list[Waiter]:
-        return [*self._tests, *(waiter for same in self._targets.values() for waiter in same)]
+    def waiters(self) -> list[Waiter]:
+        """List all waits. From any thread."""
+        same = [waiters.copy() for waiters in self._targets.copy().values()]
+        return [waiter for waiters in (self._tests.copy(), *same) for waiter in waiters]
 
-    def _fail(self, failed: NoValue, revision: int) -> None:
+    def _fail(self, cell: Cell) -> None:
         """End all waits: there is no value to look at."""
-        for waiter in sorted(self._waiters(), key=_order_of):
-            if waiter.since < revision:
-                waiter.error = failed.again()
+        for waiter in sorted(self.waiters(), key=_order_of):
+            if waiter.since < cell[REVISION]:
+                waiter.cell, waiter.error = cell, cell[VALUE]
                 waiter.wake()
                 self._forget(waiter)
 
@@ -203,19 +280,20 @@ class Bell:
     For who shall keep nothing of the chain alive while the loop is busy.
     """
 
-    __slots__ = ("_mailbox", "_waiter")
+    __slots__ = ("mailbox", "slot", "waiter")
 
-    def __init__(self, mailbox: LoopMailbox, waiter: Waiter) -> None:
-        self._mailbox = mailbox
-        self._waiter = waiter
+    def __init__(self, slot: Slot, mailbox: LoopMailbox, waiter: Waiter) -> None:
+        self.slot = slot
+        self.mailbox = mailbox
+        self.waiter = waiter
 
     def notify(self) -> None:
         """Have the loop wake the task soon."""
-        self._mailbox.notify(self)
+        self.mailbox.notify(self)
 
     def drain(self) -> None:
         """Wake the task."""
-        self._waiter.wake()
+        self.waiter.wake()
 
 
 @final
@@ -234,11 +312,24 @@ class LoopMailbox:
 
     def network(self, core: Core) -> LoopNetwork:
         """Give what computes derived watchers of *core* on this loop."""
-        network = None if self._network is None else self._network()
+        network = self.known_network()
         if network is None:
             network = LoopNetwork(core, self)
             self._network = weakref.ref(network)
         return network
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop."""
+        return self._loop
+
+    def ports(self) -> list[tuple[Slot, LoopPort]]:
+        """List what is waited on here. From any thread."""
+        return list(self._ports.copy().items())
+
+    def known_network(self) -> LoopNetwork | None:
+        """Give what computes derived watchers on this loop, if there is something."""
+        return None if self._network is None else self._network()
 
     def is_of(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Tell whether this is the mailbox of *loop*, not of one that had the same id before."""
@@ -289,7 +380,7 @@ class LoopMailbox:
 
     def _drain(self) -> None:
         self._is_scheduled = False
-        network = None if self._network is None else self._network()
+        network = self.known_network()
         if network is not None and network in self._dirty:
             # First, as it tells ports in turn.
             self._drain_one(network)
@@ -366,10 +457,15 @@ def loop_mailbox(core: Core, loop: asyncio.AbstractEventLoop) -> LoopMailbox:
 class ThreadPort:
     """One blocked thread, which looks at the slot itself when it is woken."""
 
-    __slots__ = ("_gate", "_slot")
+    __slots__ = ("_gate", "asked", "began", "reader", "slot", "thread")
 
-    def __init__(self, slot: Slot) -> None:
-        self._slot = slot
+    def __init__(self, slot: Slot, asked: Asked | None = None, reader: object = None) -> None:
+        self.slot = slot
+        self.asked = asked
+        # The subscription that sleeps, if it is one.
+        self.reader = reader
+        self.began = time.monotonic()
+        self.thread = threading.get_ident()
         # A lock is the one primitive that a signal handler can open while its own thread waits.
         self._gate = threading.Lock()
         self._gate.acquire()
@@ -382,12 +478,12 @@ class ThreadPort:
 
     def park(self, cell: Cell, seconds: float | None) -> None:
         """Block until something follows *cell*, the store ends, or *seconds* have passed."""
-        core = self._slot._core
-        ports = core.listen(self._slot).ports
+        core = self.slot._core
+        ports = core.listen(self.slot).ports
         token = object()
         try:
             ports[token] = self
-            if not (self._slot._has_after(cell) or core.closed):
+            if not (self.slot._has_after(cell) or core.closed):
                 limit = -1 if seconds is None else min(seconds, threading.TIMEOUT_MAX)
                 self._gate.acquire(timeout=limit)
         finally:

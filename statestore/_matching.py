@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Final, final
 
-from statestore._text import name_of, shorten
+from statestore._text import name_of, shorten, spell
 
 
 @final
@@ -22,7 +22,7 @@ class EqualTo:
         return value is self.target or bool(value == self.target)
 
     def __str__(self) -> str:
-        return f"become {shorten(self.target)}"
+        return f"to be {spell(self.target, 200)}"
 
     def __repr__(self) -> str:
         return f"the comparison with {shorten(self.target)}"
@@ -41,7 +41,7 @@ class UnequalTo:
         return value is not self.target and bool(value != self.target)
 
     def __str__(self) -> str:
-        return f"become other than {shorten(self.target)}"
+        return f"to be other than {spell(self.target, 200)}"
 
     def __repr__(self) -> str:
         return f"the comparison with {shorten(self.target)}"
@@ -61,7 +61,7 @@ class Satisfying:
         return bool(self.predicate(value))
 
     def __str__(self) -> str:
-        return f"satisfy {name_of(self.predicate)}"
+        return f"to satisfy {name_of(self.predicate)}"
 
 
 @final
@@ -74,7 +74,7 @@ class Anything:
         return True
 
     def __str__(self) -> str:
-        return "change"
+        return "to change"
 
 
 @final
@@ -87,7 +87,7 @@ class NotNone:
         return value is not None
 
     def __str__(self) -> str:
-        return "become other than None"
+        return "to be other than None"
 
 
 ANYTHING: Final = Anything()

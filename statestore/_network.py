@@ -177,7 +177,7 @@ class Network:
 
     def outlets(self) -> list[Outlet]:
         """List what is followed."""
-        found = [_outlet_of(node) for node in self._listened.copy()]
+        found = [outlet_of(node) for node in self._listened.copy()]
         return [outlet for outlet in found if outlet is not None]
 
     def _wake(self) -> None:
@@ -338,7 +338,7 @@ class Network:
 
     def _link(self, node: Node) -> None:
         """Let what *node* has become at the revision at hand follow in its outlet. Repeatable."""
-        outlet = _outlet_of(node)
+        outlet = outlet_of(node)
         if outlet is not None:
             if outlet._cell[REVISION] < self.revision:
                 outlet.link(node.value, self.revision)
@@ -387,7 +387,7 @@ class Network:
 
     def _outlet(self, node: Node) -> Outlet:
         """Give the outlet of *node*; make it, if there is none."""
-        outlet = _outlet_of(node)
+        outlet = outlet_of(node)
         if outlet is None:
             outlet = Outlet(self, node)
             outlet._reference = reference = OutletReference(outlet, self.drop)
@@ -429,6 +429,7 @@ class Network:
         self._is_broken = False
 
 
-def _outlet_of(node: Node) -> Outlet | None:
+def outlet_of(node: Node) -> Outlet | None:
+    """Give the outlet of *node*, if somebody has it."""
     reference = node.outlet
     return None if reference is None else reference()

@@ -65,6 +65,11 @@ class Input(Origin):
         self.plan: list[Node] = []
         self.version = -1
 
+    @property
+    def network(self) -> Any:
+        """The network that is told, if it is told of each commit."""
+        return getattr(self._mark, "__self__", None)
+
     def notify(self) -> None:
         """Have the network look at the slot."""
         self._mark(self)
@@ -336,13 +341,13 @@ class MembersNode(Node):
 class TallyNode(MembersNode):
     """How many members a test holds for."""
 
-    __slots__ = ("_failed", "_holding", "_number", "_test")
+    __slots__ = ("_failed", "_number", "_test", "holding")
 
     def __init__(self, formula: Tally) -> None:
         super().__init__(formula)
         self._test = formula.test
         self._number = 0
-        self._holding: set[Slot] = set()
+        self.holding: set[Slot] = set()
         # In order of failure.
         self._failed: dict[Slot, Failed] = {}
 
@@ -350,7 +355,7 @@ class TallyNode(MembersNode):
         """Give both numbers."""
         if self._failed:
             return next(iter(self._failed.values()))
-        return (len(self._holding), self._number)
+        return (len(self.holding), self._number)
 
     def _note(self, slot: Slot, old: Any, new: Any) -> None:
         self._number += (old is ABSENT) - (type(new) is Removed)
@@ -360,12 +365,12 @@ class TallyNode(MembersNode):
             # Dated now: it may be told of later, when another one is gone.
             self._failed[slot] = dated(result, max(self._looked_at, self.sources[1].revision))
         if result is True:
-            self._holding.add(slot)
+            self.holding.add(slot)
         else:
-            self._holding.discard(slot)
+            self.holding.discard(slot)
 
     def _begin(self, values: dict[Slot, Any]) -> None:
-        self._number, self._holding, self._failed = 0, set(), {}
+        self._number, self.holding, self._failed = 0, set(), {}
         for slot, value in values.items():
             self._note(slot, ABSENT, value)
 

@@ -7,7 +7,7 @@ those that are. What cannot be decided is waited for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import not_
 from typing import Any, Final, TypeAlias, final
 
@@ -124,15 +124,34 @@ def hoping(formula: Formula, test: Test) -> Formula:
     if not leaves:
         return formula
     slots = list(dict.fromkeys(each.sources[0] for each in leaves))
+    return Combined(formula.name, (formula, *slots), Hoping(test, order, leaves, slots))
 
-    def decide(value: Any, *states: Any) -> Any:
-        if not test(value):
-            possible = _possible(order, leaves, dict(zip(slots, states, strict=True)))
-            if possible is not None and not any(map(test, possible)):
-                return Unreachable(formula.name, test, value)
+
+@final
+class Hoping:
+    """What a wait follows in place of a condition: its value, as long as there is hope."""
+
+    __slots__ = ("_leaves", "_order", "_slots", "_test")
+
+    def __init__(
+        self,
+        test: Test,
+        order: Sequence[Formula],
+        leaves: Mapping[Formula, Leaf],
+        slots: Sequence[Source],
+    ) -> None:
+        self._test = test
+        self._order = order
+        self._leaves = leaves
+        self._slots = slots
+
+    def __call__(self, value: Any, *states: Any) -> Any:
+        if not self._test(value):
+            values = dict(zip(self._slots, states, strict=True))
+            possible = _possible(self._order, self._leaves, values)
+            if possible is not None and not any(map(self._test, possible)):
+                return Unreachable(self._order[-1].name, self._test, value)
         return value
-
-    return Combined(formula.name, (formula, *slots), decide)
 
 
 Leaf: TypeAlias = Callable[[Any], frozenset[bool]]

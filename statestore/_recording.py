@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, final
 
@@ -15,7 +16,7 @@ from statestore._closing import Closable
 from statestore._commits import look
 from statestore._core import NEXT, REVISION, VALUE, Core
 from statestore._history import History, Kept, moves_of
-from statestore._journal import Journal
+from statestore._journal import Journal, Origin
 from statestore._keys import Named
 from statestore._lifecycle import Lifecycle
 from statestore._queues import ChainQueue, Ring, make_queue
@@ -114,6 +115,7 @@ class Recording(Closable):
         if isinstance(queue, Ring):
             queue.open()
         core.recordings[recording._reference] = None
+        core.time_of = partial(_time_of, core)
         return recording
 
     @property
@@ -303,6 +305,17 @@ class Recording(Closable):
     def _lanes(self, history: History, keys: tuple[KeyOrName, ...]) -> list[str]:
         chosen = [name for key in keys for name in history.names_of(key)]
         return list(dict.fromkeys(chosen if keys else (move.name for move in history.moves)))
+
+
+def _time_of(core: Core, revision: int) -> float | None:
+    """Give when *revision* was committed, in seconds of `time.monotonic()`, if it is recorded."""
+    for reference in reversed(core.recordings.copy()):
+        recording: Recording | None = reference()
+        for item in () if recording is None else recording._queue:
+            if item.revision == revision:
+                origin: Origin = item.new[0]
+                return origin.clock
+    return None
 
 
 def _lifecycles(core: Core) -> dict[str, Lifecycle[Any]]:

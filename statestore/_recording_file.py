@@ -13,7 +13,7 @@ from statestore._commits import put
 from statestore._history import History, Kept, Move
 from statestore._journal import Origin
 from statestore._records import ABSENT, Snapshot
-from statestore._text import describe
+from statestore._text import spell
 
 FORMAT: Final = "statestore recording 1"
 
@@ -109,7 +109,7 @@ def _commit_of(line: Any, state: dict[str, Any]) -> Kept:
 def _encoded(value: Any) -> Any:
     if value is ABSENT:
         return {"absent": True}
-    return value if type(value) in _PLAIN else {"words": describe(value)}
+    return value if type(value) in _PLAIN else {"words": spell(value, 200)}
 
 
 def _decoded(value: Any) -> Any:

@@ -19,6 +19,8 @@ from statestore._commits import (
 from statestore._core import ROUNDS, Core, Slot
 from statestore._family import Members
 from statestore._fork import adopt
+from statestore._inspection import StoreReport
+from statestore._inspector import inspect
 from statestore._keys import Declaration, Family, Key
 from statestore._lifecycle import Lifecycle, check_start
 from statestore._logging import make_reporter
@@ -283,6 +285,18 @@ class Store(Closable):
             msg = f"nothing of {self._core.title} is being recorded: call record() first"
             raise StateStoreError(msg)
         return recordings[-1].why(key)
+
+    def inspect(self) -> StoreReport:
+        """
+        Give a report of what there is now: values, who waits for what, who reads, what is derived.
+
+        Print it, with [rich](https://rich.readthedocs.io) too, or look at its fields.
+
+        Cost:
+            Linear in all of that, for the caller; predicates and map functions that are waited on
+            are called once more. Holds nobody up.
+        """
+        return inspect(self._core)
 
     def close(self) -> None:
         """

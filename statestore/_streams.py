@@ -15,28 +15,40 @@ from abc import ABC, abstractmethod
 from asyncio import get_running_loop
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
+from weakref import ref
 
 from statestore._blocking import refuse_on_loop
 from statestore._closing import Closable
 from statestore._core import NEXT, REVISION, VALUE, Cell, Slot
+from statestore._explaining import (
+    closed_while_waiting,
+    explain,
+    hopeless,
+    timed_out,
+    with_report,
+)
 from statestore._formulas import NO_VALUE, good, last_good
-from statestore._mailbox import UNSET, Test, ThreadPort, Waiter, running_loop
+from statestore._mailbox import UNSET, Asked, Test, ThreadPort, Waiter, running_loop
 from statestore._queues import ChainQueue, Item, Lag, NewestQueue, Ring
 from statestore._reach import begins_with, reaching
-from statestore._records import Removed
-from statestore._waits import (
-    check_timeout,
-    closed_while_waiting,
-    doze,
-    park,
-    timed_out,
+from statestore._records import Commit, Removed, Transition
+from statestore._waits import check_timeout, doze, park
+from statestore.errors import (
+    DerivationError,
+    KeyRemovedError,
+    LaggedError,
+    StoreClosedError,
+    SubscriptionError,
+    UnreachableError,
 )
-from statestore.errors import LaggedError, StoreClosedError, SubscriptionError
 
 T_co = TypeVar("T_co", covariant=True)
 R_co = TypeVar("R_co", covariant=True)
 
 Queue: TypeAlias = ChainQueue | NewestQueue | Ring
+
+Seen: TypeAlias = tuple[Item | None, Item | None, Item | None]
+"""The last items that a wait has taken."""
 
 YIELD_EVERY: Final = 64
 """After how many records taken in a row a task lets the loop see to others."""
@@ -52,6 +64,7 @@ class Stream(Closable, ABC, Generic[R_co]):
 
     __slots__ = (
         "__weakref__",
+        "_asked",
         "_at",
         "_closed",
         "_epoch",
@@ -82,8 +95,11 @@ class Stream(Closable, ABC, Generic[R_co]):
         self._epoch = slot._core.epoch
         self._in_use = False
         self._parked: Waiter | ThreadPort | None = None
+        # While a wait sleeps: what it waits for, since when, and until when.
+        self._asked: Asked | None = None
         self._opened()
         self._closed = False
+        slot._core.streams[id(self)] = ref(self)
         # Last: an exception that cuts the opening short leaves nothing that setters would feed.
         if isinstance(queue, Ring):
             queue.open()
@@ -155,6 +171,7 @@ class Stream(Closable, ABC, Generic[R_co]):
         """
         if not self._closed:
             # First, and may be repeated: an exception may cut this short.
+            self._slot._core.streams.pop(id(self), None)
             if self._release is not None:
                 self._release()
             self._queue.close()
@@ -239,13 +256,55 @@ class Stream(Closable, ABC, Generic[R_co]):
     def _closed_error(self) -> SubscriptionError:
         return SubscriptionError(f"{self!r} gives nothing any more; open a new one")
 
-    def _end_of_wait(self, test: Test) -> Exception:
+    def _looks(self, *, immediate: bool) -> bool:
+        """Tell whether a wait looks at the value where it begins."""
+        # The opening record is no transition; what it tells is looked at here.
+        self._first = None
+        return (immediate or self._slot._lifecycle is not None) and not self._closed
+
+    def _scan_start(self, test: Test) -> Any:
+        """Give the value at which a wait begins."""
+        try:
+            return self._value()
+        except (DerivationError, KeyRemovedError) as error:
+            raise self._ended_by(error, test, (None, None, None)) from error.__cause__
+
+    def _accepts(
+        self, value: Any, test: Test, seen: Seen = (None, None, None), *, immediate: bool = True
+    ) -> bool:
+        """Ask *test*, or only whether there is hope."""
+        try:
+            return begins_with(value, test, immediate=immediate)
+        except UnreachableError as error:
+            at = (self._at[VALUE], self._at[REVISION])
+            raise hopeless(error, self._slot, at, test, self._told(seen)) from None
+
+    def _ended_by(
+        self, error: DerivationError | KeyRemovedError, test: Test, seen: Seen
+    ) -> Exception:
+        """Have *error*, which ends a wait, tell of it."""
+        at = (self._at[VALUE], self._at[REVISION])
+        return with_report(error, explain(self._slot, test, *at, self._told(seen)))
+
+    def _end_of_wait(self, test: Test, seen: Seen) -> Exception:
         if self._closed:
             return self._closed_error()
-        return closed_while_waiting(self._slot, [self._standing(), self._at[REVISION], None], test)
+        at = (self._standing(), self._at[REVISION])
+        return closed_while_waiting(self._slot, at, test, self._told(seen))
 
-    def _timeout(self, test: Test, seconds: float) -> Exception:
-        return timed_out(self._slot, [self._standing(), self._at[REVISION], None], test, seconds)
+    def _timeout(self, test: Test, seconds: float, seen: Seen) -> Exception:
+        at = (self._standing(), self._at[REVISION])
+        return timed_out(self._slot, at, test, seconds, self._told(seen))
+
+    def _told(self, items: Seen) -> list[Transition[Any]]:
+        """Give the transitions that *items* stand for."""
+        records = [self._record(*item) for item in items if item is not None]
+        return [
+            transition
+            for record in records
+            for transition in (record.transitions if isinstance(record, Commit) else (record,))
+            if isinstance(transition, Transition)
+        ]
 
 
 class AsyncStream(Stream[R_co]):
@@ -331,20 +390,24 @@ class AsyncStream(Stream[R_co]):
         test = reaching(self._slot, test)
         self._begin()
         try:
-            # The opening record is no transition; what it tells is looked at here.
-            self._first = None
-            if (immediate or self._slot._lifecycle is not None) and not self._closed:
-                standing = self._standing()
-                if begins_with(standing, test, immediate=immediate):
-                    return standing
+            if self._looks(immediate=immediate):
+                value = self._scan_start(test)
+                if self._accepts(value, test, immediate=immediate):
+                    return value
             return await self._scan_on(test, seconds)
         finally:
             self._end()
+            self._asked = None
 
     async def _scan_on(self, test: Test, seconds: float | None) -> Any:
         loop = asyncio.get_running_loop()
-        deadline = math.inf if seconds is None else loop.time() + seconds
+        began = loop.time()
+        deadline = math.inf if seconds is None else began + seconds
         last = None
+        # The last three. Values, and no cells: it may sleep.
+        first: Item | None = None
+        second: Item | None = None
+        third: Item | None = None
         while True:
             self._in_a_row += 1
             if self._in_a_row > YIELD_EVERY:
@@ -353,16 +416,23 @@ class AsyncStream(Stream[R_co]):
             left = deadline - loop.time()
             if left <= 0 and last is None:
                 last = self._slot._latest()[REVISION]
-            if self._is_before(last) and self._take() is not None:
-                if test(value := self._value()):
+            try:
+                item = self._take() if self._is_before(last) else None
+            except (DerivationError, KeyRemovedError) as error:
+                raise self._ended_by(error, test, (first, second, third)) from error.__cause__
+            if item is not None:
+                first, second, third = second, third, item
+                value = self._value()
+                if self._accepts(value, test, (first, second, third)):
                     return value
             elif ended:
-                raise self._end_of_wait(test)
+                raise self._end_of_wait(test, (first, second, third))
             elif last is not None:
                 self._in_a_row = 0
-                raise self._timeout(test, seconds or 0)
+                raise self._timeout(test, seconds or 0, (first, second, third))
             else:
                 self._in_a_row = 0
+                self._asked = (test, began, None if seconds is None else deadline)
                 await self._sleep(None if seconds is None else left)
 
     async def _pause(self) -> None:
@@ -373,6 +443,7 @@ class AsyncStream(Stream[R_co]):
     async def _sleep(self, seconds: float | None) -> None:
         queue = self._queue
         self._parked = waiter = Waiter(queue.cell, None, UNSET)
+        waiter.reader = self
         try:
             # Looked at once more: from now on `close()` wakes the reader.
             if not self._closed:
@@ -433,36 +504,46 @@ class BlockingStream(Stream[R_co]):
         test = reaching(self._slot, test)
         self._begin()
         try:
-            # The opening record is no transition; what it tells is looked at here.
-            self._first = None
-            if (immediate or self._slot._lifecycle is not None) and not self._closed:
-                standing = self._standing()
-                if begins_with(standing, test, immediate=immediate):
-                    return standing
+            if self._looks(immediate=immediate):
+                value = self._scan_start(test)
+                if self._accepts(value, test, immediate=immediate):
+                    return value
             return self._scan_on(test, seconds)
         finally:
             self._in_use = False
+            self._asked = None
 
     def _scan_on(self, test: Test, seconds: float | None) -> Any:
-        deadline = math.inf if seconds is None else time.monotonic() + seconds
+        began = time.monotonic()
+        deadline = math.inf if seconds is None else began + seconds
         last = None
+        first: Item | None = None
+        second: Item | None = None
+        third: Item | None = None
         while True:
             ended = self._is_ended()
             left = deadline - time.monotonic()
             if left <= 0 and last is None:
                 last = self._slot._latest()[REVISION]
-            if self._is_before(last) and self._take() is not None:
-                if test(value := self._value()):
+            try:
+                item = self._take() if self._is_before(last) else None
+            except (DerivationError, KeyRemovedError) as error:
+                raise self._ended_by(error, test, (first, second, third)) from error.__cause__
+            if item is not None:
+                first, second, third = second, third, item
+                value = self._value()
+                if self._accepts(value, test, (first, second, third)):
                     return value
             elif ended:
-                raise self._end_of_wait(test)
+                raise self._end_of_wait(test, (first, second, third))
             elif last is not None:
-                raise self._timeout(test, seconds or 0)
+                raise self._timeout(test, seconds or 0, (first, second, third))
             else:
+                self._asked = (test, began, None if seconds is None else deadline)
                 self._sleep(None if seconds is None else left)
 
     def _sleep(self, seconds: float | None) -> None:
-        self._parked = port = ThreadPort(self._slot)
+        self._parked = port = ThreadPort(self._slot, None, self)
         try:
             if not self._closed:
                 port.park(self._queue.cell, seconds)

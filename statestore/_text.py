@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import pickle
 import reprlib
+from typing import cast
 
-__all__ = ["describe", "name_of", "shorten"]
+__all__ = ["name_of", "portable", "shorten", "spell"]
 
 
 def shorten(value: object, limit: int = 200) -> str:
@@ -17,12 +20,23 @@ def shorten(value: object, limit: int = 200) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def describe(value: object, limit: int = 200) -> str:
-    """Give *value* in words: a member of an enum as code names it, all else by its repr."""
-    kind = type(value)
-    if issubclass(kind, enum.Enum) and kind.__repr__ is enum.Enum.__repr__:
-        return f"{kind.__name__}.{value._name_}"[:limit]  # type: ignore[attr-defined]
+def spell(value: object, limit: int = 60) -> str:
+    """Return how people call *value*: an enum member by its name alone, all else as `shorten()`."""
+    if issubclass(type(value), enum.Enum):
+        with contextlib.suppress(Exception):
+            name: object = cast("enum.Enum", value)._name_
+            if type(name) is str:
+                return name if len(name) <= limit else name[: limit - 1] + "…"
     return shorten(value, limit)
+
+
+def portable(value: object) -> object:
+    """Return *value* if it can be pickled, or else its text."""
+    try:
+        pickle.dumps(value)
+    except Exception:  # noqa: BLE001 -- whatever keeps it from being pickled
+        return shorten(value)
+    return value
 
 
 def name_of(function: object) -> str:

@@ -14,7 +14,7 @@ from statestore._history import History, Move
 from statestore._journal import Origin
 from statestore._lifecycle import Lifecycle
 from statestore._records import ABSENT
-from statestore._text import describe
+from statestore._text import spell
 
 WIDTH: Final = 30
 """How many characters of a value are shown."""
@@ -31,12 +31,12 @@ class Visit(NamedTuple):
 def line_of(revision: int, origin: Origin, moves: Iterable[Move]) -> str:
     """Say in one line what a commit changed, who made it, and why."""
     changes = ", ".join(
-        f"{move.name}: {describe(move.old, WIDTH)} -> {describe(move.new, WIDTH)}" for move in moves
+        f"{move.name}: {spell(move.old, WIDTH)} -> {spell(move.new, WIDTH)}" for move in moves
     )
     parts = [f"revision {revision}: {changes}; {_clock_time(origin.time)} by {origin.setter}"]
     if origin.reason is not None:
         parts.append(f"because {origin.reason}")
-    parts += [f"{name}={describe(value, WIDTH)}" for name, value in origin.context.items()]
+    parts += [f"{name}={spell(value, WIDTH)}" for name, value in origin.context.items()]
     return ", ".join(parts)
 
 
@@ -47,10 +47,10 @@ def _clock_time(seconds: float) -> str:
 def as_text(history: History, names: Sequence[str], first: Mapping[str, Any]) -> str:
     """Give a lane for each of *names*, and a line for each commit that changes one of them."""
     rows = [["revision", "seconds", *names, "by"]]
-    rows.append([str(history.since), "", *(describe(first[name], WIDTH) for name in names), ""])
+    rows.append([str(history.since), "", *(spell(first[name], WIDTH) for name in names), ""])
     start = history.commits[0].origin.clock if history.commits else 0.0
     for commit in history.commits:
-        new = {move.name: describe(move.new, WIDTH) for move in commit.moves}
+        new = {move.name: spell(move.new, WIDTH) for move in commit.moves}
         if new.keys() & set(names):
             seconds = f"{commit.origin.clock - start:.3f}"
             lanes = [new.get(name, "|") for name in names]
@@ -97,7 +97,7 @@ def _runs(
     runs: list[tuple[str, float | None]] = []
     for value, begin, _ in visits:
         state = value if lifecycle is None or value is ABSENT else lifecycle.state_of(value)
-        text = describe(state, WIDTH)
+        text = spell(state, WIDTH)
         # With `by`, several values in a row may be in one state.
         if lifecycle is None or not runs or runs[-1][0] != text:
             runs.append((text, begin))
@@ -110,7 +110,7 @@ def _declared(
     """Give the states, moves and final states of *lifecycle*, in words."""
     if lifecycle is None:
         return [], [], []
-    texts = {state: describe(state, WIDTH) for state in lifecycle.moves}
+    texts = {state: spell(state, WIDTH) for state in lifecycle.moves}
     moves = [(texts[old], texts[new]) for old, after in lifecycle.moves.items() for new in after]
     return list(texts.values()), sorted(moves), [texts[state] for state in lifecycle.final]
 
@@ -145,7 +145,7 @@ def draw(
                 continue
             left = (start - margin if begin is None else begin) - start
             right = (end + margin if until is None else until) - start
-            text = describe(value, WIDTH)
+            text = spell(value, WIDTH)
             color = colors.setdefault(text, f"C{len(colors) % 10}")
             axes.broken_barh([(left, right - left)], (lane - 0.4, 0.8), facecolors=color, alpha=0.6)
             axes.text(left, lane, f" {text}", va="center", fontsize="small", clip_on=True)

@@ -17,7 +17,7 @@ from statestore._members import changes_of_keys
 from statestore._records import ABSENT
 from statestore._selection import Choice, is_selected, select
 from statestore._store import Store
-from statestore._text import describe, shorten
+from statestore._text import shorten, spell
 from statestore._value_watcher import ValueWatcher
 
 Redact: TypeAlias = Iterable[Choice] | Callable[[str, Any], object]
@@ -208,4 +208,4 @@ def plain(value: Any) -> Any:
         return value
     if kind is str and len(value) <= _CHARACTERS:
         return value
-    return describe(value, _CHARACTERS)
+    return spell(value, _CHARACTERS)

@@ -16,13 +16,20 @@ from typing import Any, Generic, TypeGuard, TypeVar, cast, overload
 from typing_extensions import TypeIs
 
 from statestore._core import NEXT, REVISION, VALUE, Cell, Slot
-from statestore._formulas import NO_VALUE, good, last_good
-from statestore._mailbox import UNSET, Bell, Test, Waiter, loop_mailbox
+from statestore._explaining import (
+    closed_while_waiting,
+    hopeless,
+    timed_out,
+    transitions_between,
+    unanswered,
+)
+from statestore._formulas import NO_VALUE
+from statestore._mailbox import UNSET, Bell, LoopPort, Test, Waiter, loop_mailbox
 from statestore._matching import ANYTHING, NOT_NONE, EqualTo, Satisfying, UnequalTo
 from statestore._reach import begins_with
-from statestore._records import Removed
+from statestore._records import NoValue, Removed
 from statestore._text import shorten
-from statestore.errors import StoreClosedError, WaitTimeoutError
+from statestore.errors import UnreachableError
 
 S = TypeVar("S")
 T_co = TypeVar("T_co", covariant=True)
@@ -49,31 +56,7 @@ def check_timeout(timeout: float | None) -> float | None:
     return float(max(timeout, 0))
 
 
-def timed_out(slot: Slot, cell: Cell, test: object, timeout: float) -> WaitTimeoutError:
-    """Make the error of a wait that looked at *cell* last."""
-    return WaitTimeoutError(
-        f"{slot._name} did not {test} within {timeout:g} s; it is {_told(cell)}",
-        key=slot._name,
-        waited_for=str(test),
-        value=last_good(cell[VALUE]),
-        revision=cell[REVISION],
-        timeout=timeout,
-    )
-
-
-def closed_while_waiting(slot: Slot, cell: Cell, test: object) -> StoreClosedError:
-    """Make the error of a wait that nothing can fulfil any more."""
-    return StoreClosedError(
-        f"{slot._core.title} was closed before {slot._name} did {test}; it is {_told(cell)}"
-    )
-
-
-def _told(cell: Cell) -> str:
-    value, revision, _ = cell
-    return f"{'in error' if type(value) in NO_VALUE else shorten(value)} since revision {revision}"
-
-
-def begins(cell: Cell, test: Test, *, immediate: bool) -> bool:
+def begins(slot: Slot, cell: Cell, test: Test, *, immediate: bool) -> bool:
     """
     Tell whether a wait that begins at *cell*, the newest one, is over there.
 
@@ -82,16 +65,34 @@ def begins(cell: Cell, test: Test, *, immediate: bool) -> bool:
         KeyRemovedError, UnreachableError: Nothing can come any more.
     """
     value = cell[VALUE]
-    if type(value) is Removed:
-        raise value.again()
-    return begins_with(value, test, immediate=immediate)
+    if type(value) in NO_VALUE and (immediate or type(value) is Removed):
+        raise unanswered(slot, (value, cell[REVISION]), test, ())
+    try:
+        return begins_with(value, test, immediate=immediate)
+    except UnreachableError as error:
+        raise hopeless(error, slot, (value, cell[REVISION]), test, ()) from None
 
 
-def advance(cell: Cell, test: Test) -> tuple[Cell, bool]:
-    """Look at what follows *cell* until *test* accepts it; give the last cell looked at."""
+def advance(slot: Slot, cell: Cell, test: Test) -> tuple[Cell, bool]:
+    """
+    Look at what follows *cell* until *test* accepts it; give the last cell looked at.
+
+    Raises:
+        DerivationError, KeyRemovedError: There is no value to look at.
+    """
+    first = cell
     while (after := cell[NEXT]) is not None:
         cell = after
-        if test(good(cell[VALUE])):
+        value = cell[VALUE]
+        if type(value) in NO_VALUE:
+            seen = transitions_between(slot, first, cell, first[REVISION])
+            raise unanswered(slot, (value, cell[REVISION]), test, seen)
+        try:
+            found = test(value)
+        except UnreachableError as error:
+            seen = transitions_between(slot, first, cell, first[REVISION])
+            raise hopeless(error, slot, (value, cell[REVISION]), test, seen) from None
+        if found:
             return cell, True
     return cell, False
 
@@ -221,7 +222,7 @@ class Waits(ABC, Generic[T_co]):
         return await self._wait(Satisfying(predicate), immediate=immediate, timeout=timeout)
 
 
-def look(slot: Slot, cell: Cell, test: Test) -> tuple[Cell, bool]:
+def look(slot: Slot, cell: Cell, test: Test, trail: Cell, since: int) -> tuple[Cell, bool]:
     """
     Look at what follows *cell*, as `advance()`.
 
@@ -230,9 +231,10 @@ def look(slot: Slot, cell: Cell, test: Test) -> tuple[Cell, bool]:
     """
     # Read before the chain is walked: what was committed before the end is in the chain.
     ended = slot._core.closed and slot._is_ended()
-    cell, found = advance(cell, test)
+    cell, found = advance(slot, cell, test)
     if ended and not found:
-        raise closed_while_waiting(slot, cell, test)
+        seen = transitions_between(slot, trail, cell, since)
+        raise closed_while_waiting(slot, (cell[VALUE], cell[REVISION]), test, seen)
     return cell, found
 
 
@@ -245,36 +247,52 @@ async def wait(slot: Slot, test: Test, *, immediate: bool, timeout: float | None
         StoreClosedError: The store was closed.
     """
     seconds = check_timeout(timeout)
-    cell = slot._latest()
-    found = begins(cell, test, immediate=immediate)
-    if not found:
-        cell, found = look(slot, cell, test)
+    cell = trail = slot._latest()
+    since = cell[REVISION]
+    found = begins(slot, cell, test, immediate=immediate)
+    if not found and (cell[NEXT] is not None or slot._core.closed):
+        cell, found = look(slot, cell, test, cell, since)
     if not found and (seconds is None or seconds > 0):
         target = test.target if isinstance(test, EqualTo) else UNSET
         waiter = Waiter(cell, None if test is ANYTHING else test, target)
         parked = park(slot, cell, waiter, seconds)
         # No frame that sleeps may hold a cell: it would keep all that follows.
-        del cell
-        cell = await parked
+        del cell, trail
+        port = await parked
+        if waiter.cell is not None and waiter.error is None:
+            return waiter.cell[VALUE]
+        cell, trail = port.seen, port.trail()
+        del port
         if waiter.error is not None:
             try:
-                raise waiter.error
+                raise _error_of(waiter, slot, test, trail)
             finally:
-                # The traceback holds this frame; the frame shall not hold the error.
-                waiter.error = None
-        if waiter.cell is not None:
-            return waiter.cell[VALUE]
+                # The traceback holds this frame; the frame shall hold no error, and no cell.
+                waiter.cell = waiter.error = None
+                del cell, trail
         # Neither a match nor an error: the time is up, or the store closed. Either may be followed
         # by more before this task gets to run; what is derived has that computed now.
         slot._latest()
-        cell, found = look(slot, cell, test)
+        cell, found = look(slot, cell, test, trail, since)
     if found:
         return cell[VALUE]
     try:
-        raise timed_out(slot, cell, test, seconds or 0.0)
+        seen = transitions_between(slot, trail, cell, since)
+        raise timed_out(slot, (cell[VALUE], cell[REVISION]), test, seconds or 0.0, seen)
     finally:
         # Whoever keeps the error keeps this frame, but shall not keep all that follows.
-        del cell
+        del cell, trail
+
+
+def _error_of(waiter: Waiter, slot: Slot, test: Test, trail: Cell) -> BaseException:
+    """Give the error that ended a wait."""
+    error, cell = waiter.error, waiter.cell
+    if cell is None or not isinstance(error, (NoValue, UnreachableError)):
+        return cast("BaseException", error)
+    seen = transitions_between(slot, trail, cell, waiter.since)
+    if isinstance(error, NoValue):
+        return unanswered(slot, (error, cell[REVISION]), test, seen)
+    return hopeless(error, slot, (cell[VALUE], cell[REVISION]), test, seen)
 
 
 async def doze(
@@ -286,12 +304,13 @@ async def doze(
     token = object()
     timer = None
     try:
-        ports[token] = Bell(loop_mailbox(slot._core, loop), waiter)
+        ports[token] = Bell(slot, loop_mailbox(slot._core, loop), waiter)
         # Looked at once more: from now on a setter finds the bell.
         slot._latest()
         if not is_fed() and not slot._core.closed:
             if seconds is not None:
-                timer = loop.call_at(loop.time() + seconds, waiter.wake)
+                waiter.deadline = waiter.began + seconds
+                timer = loop.call_at(waiter.deadline, waiter.wake)
             await waiter.future
     finally:
         ports.pop(token, None)
@@ -299,11 +318,11 @@ async def doze(
             timer.cancel()
 
 
-async def park(slot: Slot, cell: Cell, waiter: Waiter, seconds: float | None) -> Cell:
+async def park(slot: Slot, cell: Cell, waiter: Waiter, seconds: float | None) -> LoopPort:
     """
     Sleep until *waiter*, which has looked at every cell up to *cell*, is woken.
 
-    Gives the last cell that was looked at on its behalf.
+    Gives the port, which knows the last cell that was looked at on its behalf.
     """
     loop = asyncio.get_running_loop()
     port = loop_mailbox(slot._core, loop).port(slot, cell)
@@ -312,9 +331,10 @@ async def park(slot: Slot, cell: Cell, waiter: Waiter, seconds: float | None) ->
         port.add(waiter, cell)
         del cell
         if seconds is not None:
-            timer = loop.call_at(loop.time() + seconds, port.expire, waiter)
+            waiter.deadline = waiter.began + seconds
+            timer = loop.call_at(waiter.deadline, port.expire, waiter)
         await waiter.future
-        return port.seen
+        return port
     finally:
         port.discard(waiter)
         if timer is not None:

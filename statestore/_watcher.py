@@ -31,7 +31,7 @@ from statestore._network import Network
 from statestore._queues import ChainQueue, NewestQueue, Overflow, check_bound, make_queue
 from statestore._reach import hoping, reaching
 from statestore._subscription import BlockingSubscription, BlockingValues, Subscription, Values
-from statestore._text import name_of, shorten
+from statestore._text import name_of, shorten, spell
 from statestore._waits import Waits, check_timeout, wait
 
 R = TypeVar("R")
@@ -128,11 +128,11 @@ class Watcher(Waits[T_co]):
 
     def is_(self, value: object, /) -> Condition:
         """Derive the condition that the value is, or equals (`==`), *value*."""
-        return self._condition(EqualTo(value), f"is {shorten(value, 60)}")
+        return self._condition(EqualTo(value), f"is {spell(value)}")
 
     def is_not(self, value: object, /) -> Condition:
         """Derive the condition that the value differs (`!=`) from *value*."""
-        return self._condition(UnequalTo(value), f"is not {shorten(value, 60)}")
+        return self._condition(UnequalTo(value), f"is not {spell(value)}")
 
     def matches(self, predicate: Callable[[T_co], object], /) -> Condition:
         """

@@ -9,10 +9,13 @@ All of them can be pickled.
 
 from __future__ import annotations
 
-import pickle
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from statestore._text import shorten
+from statestore._text import portable
+
+if TYPE_CHECKING:
+    # Only to say what an error carries.
+    from statestore._reports import WaitReport
 
 __all__ = [
     "BlockingError",
@@ -43,7 +46,7 @@ class StateStoreError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A value that cannot be pickled shall not keep the error from getting through.
-        return (type(self), self.args, {name: _portable(v) for name, v in vars(self).items()})
+        return (type(self), self.args, {name: portable(v) for name, v in vars(self).items()})
 
 
 class MutableValueError(StateStoreError, TypeError):
@@ -73,11 +76,13 @@ class KeyRemovedError(StateStoreError, KeyError):
 
     Attributes:
         key: The name of the member, such as `workers['w1']`.
+        wait: What was waited for, and what there was, if it ended a wait.
     """
 
-    def __init__(self, message: str, *, key: str = "") -> None:
+    def __init__(self, message: str, *, key: str = "", wait: WaitReport | None = None) -> None:
         super().__init__(message)
         self.key = key
+        self.wait = wait
 
 
 class ConflictError(StateStoreError, RuntimeError):
@@ -107,6 +112,7 @@ class DerivationError(StateStoreError, RuntimeError):
         function: The function.
         values: What it was called with.
         revision: The revision of these values.
+        wait: What was waited for, and what there was, if it ended a wait.
     """
 
     def __init__(
@@ -116,11 +122,13 @@ class DerivationError(StateStoreError, RuntimeError):
         function: object = None,
         values: tuple[object, ...] = (),
         revision: int = 0,
+        wait: WaitReport | None = None,
     ) -> None:
         super().__init__(message)
         self.function = function
         self.values = values
         self.revision = revision
+        self.wait = wait
 
 
 class DifferentStoresError(StateStoreError, ValueError):
@@ -128,7 +136,16 @@ class DifferentStoresError(StateStoreError, ValueError):
 
 
 class StoreClosedError(StateStoreError, RuntimeError):
-    """The store was closed: its values stay readable, but no longer change."""
+    """
+    The store was closed: its values stay readable, but no longer change.
+
+    Attributes:
+        wait: What was waited for, and what there was, if it ended a wait.
+    """
+
+    def __init__(self, message: str = "", *, wait: WaitReport | None = None) -> None:
+        super().__init__(message)
+        self.wait = wait
 
 
 class WaitTimeoutError(StateStoreError, TimeoutError):
@@ -141,6 +158,8 @@ class WaitTimeoutError(StateStoreError, TimeoutError):
         value: The last value that the wait looked at.
         revision: The revision of that value.
         timeout: How long the wait was allowed to take, in seconds.
+        wait: All of this, the last transitions that the wait did see, and of what is derived, such
+            as a combined condition, which parts held and which did not.
     """
 
     def __init__(  # noqa: PLR0913 -- what a wait can tell
@@ -152,6 +171,7 @@ class WaitTimeoutError(StateStoreError, TimeoutError):
         value: object = None,
         revision: int = 0,
         timeout: float = 0.0,
+        wait: WaitReport | None = None,
     ) -> None:
         super().__init__(message)
         self.key = key
@@ -159,6 +179,7 @@ class WaitTimeoutError(StateStoreError, TimeoutError):
         self.value = value
         self.revision = revision
         self.timeout = timeout
+        self.wait = wait
 
 
 class IllegalTransitionError(StateStoreError, ValueError):
@@ -199,15 +220,23 @@ class UnreachableError(StateStoreError, RuntimeError):
         key: The name of the watcher that was waited on.
         waited_for: What it was to become, in words.
         value: The value from which it cannot get there.
+        wait: What is known of the wait.
     """
 
     def __init__(
-        self, message: str, *, key: str = "", waited_for: str = "", value: Any = None
+        self,
+        message: str,
+        *,
+        key: str = "",
+        waited_for: str = "",
+        value: Any = None,
+        wait: WaitReport | None = None,
     ) -> None:
         super().__init__(message)
         self.key = key
         self.waited_for = waited_for
         self.value = value
+        self.wait = wait
 
 
 class LaggedError(StateStoreError, RuntimeError):
@@ -254,11 +283,3 @@ class BlockingError(StateStoreError, RuntimeError):
 
 class CallbackLoopError(StateStoreError, RuntimeError):
     """Callbacks set each other off without end; the set that would have gone on was refused."""
-
-
-def _portable(value: object) -> object:
-    try:
-        pickle.dumps(value)
-    except Exception:  # noqa: BLE001 -- whatever keeps it from being pickled
-        return shorten(value)
-    return value

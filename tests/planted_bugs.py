@@ -97,8 +97,8 @@ BUGS: Final = (
     Bug(
         "a wait looks, then registers behind what came meanwhile",
         "_waits",
-        "    if not found:\n        cell, found = look(slot, cell, test)\n    if not found and",
-        "    if not found:\n        cell = slot._latest()\n    if not found and",
+        "        cell, found = look(slot, cell, test, cell, since)\n",
+        "        cell = slot._latest()\n",
         ("test_waits.py", "test_hostile.py"),
     ),
     Bug(
@@ -112,7 +112,7 @@ BUGS: Final = (
     Bug(
         "a blocked thread parks without looking once more",
         "_mailbox",
-        "if not (self._slot._has_after(cell) or core.closed):",
+        "if not (self.slot._has_after(cell) or core.closed):",
         "if True:",
         (f"{SCHEDULES}::test_no_wake_up_of_a_blocked_thread_is_lost",),
     ),
@@ -384,8 +384,8 @@ BUGS: Final = (
         "_core",
         "            for listeners in self.listeners.copy().values():\n"
         "                listeners.notify()\n"
-        "        self.head",
-        "            pass\n        self.head",
+        "            for port",
+        "            for port",
         ("test_core.py", "test_waits.py"),
     ),
     Bug(
@@ -460,6 +460,42 @@ BUGS: Final = (
         "            if result is holds or hope is None or hope(value)",
         "            if result is holds or hope is None",
         ("test_lifecycle.py::TestWaits",),
+    ),
+    # Explains itself: promise P14.
+    Bug(
+        "a wait that sleeps keeps all that it was shown",
+        "_mailbox",
+        "deque([cell], SHOWN + 1)",
+        "deque([cell])",
+        ("test_explanations.py", "test_waits.py"),
+    ),
+    Bug(
+        "a wait is told of what came before it",
+        "_explaining",
+        "        if since < after[REVISION] <= last[REVISION]\n",
+        "        if after[REVISION] <= last[REVISION]\n",
+        ("test_explanations.py",),
+    ),
+    Bug(
+        "a subscription that was closed is still listed",
+        "_streams",
+        "            self._slot._core.streams.pop(id(self), None)\n",
+        "",
+        ("test_inspection.py",),
+    ),
+    Bug(
+        "the wait of a subscription seems to begin with each record",
+        "_sleepers",
+        "        test, began, deadline = asked\n    return Sleeper(",
+        "        test, _, deadline = asked\n    return Sleeper(",
+        ("test_inspection.py", "test_watchdog.py"),
+    ),
+    Bug(
+        "the watchdog tells of a wait again and again",
+        "_watchdog",
+        "            if sleeper.identity in told:\n",
+        "            if False:\n",
+        ("test_watchdog.py",),
     ),
 )
 

@@ -126,7 +126,7 @@ def test_a_wait_without_time_only_looks(
 ) -> None:
     """A timeout of 0 or less is a poll: it never blocks. P006 P007."""
     monkeypatch.delattr(ThreadPort, "park")
-    with pytest.raises(WaitTimeoutError, match="value did not become 1 within"):
+    with pytest.raises(WaitTimeoutError, match="in vain for value to be 1;"):
         state.blocking.wait_for(1, immediate=immediate, timeout=timeout)
     assert 0 == state.blocking.wait_for(0, timeout=timeout)
 
@@ -137,7 +137,7 @@ def test_a_wait_times_out(state: ValueWatcher[int]) -> None:
     with pytest.raises(WaitTimeoutError) as caught:
         state.blocking.wait_for(1, timeout=0.001)
     error = caught.value
-    assert ("value", "become 1", 5, 1, 0.001) == (
+    assert ("value", "value to be 1", 5, 1, 0.001) == (
         error.key,
         error.waited_for,
         error.value,
@@ -210,7 +210,7 @@ def test_the_end_of_the_store_wakes_the_thread(
     job = Job(lambda: state.blocking.wait_for(1))
     parked.wait()
     state.close()
-    with pytest.raises(StoreClosedError, match="was closed before value did become 1"):
+    with pytest.raises(StoreClosedError, match="was closed during a wait for value to be 1"):
         job.result()
 
 
@@ -465,7 +465,7 @@ def test_close_right_before_the_thread_parks_is_not_missed(
     sub = state.blocking.subscribe()
 
     class LatePort:
-        def __init__(self, slot: object) -> None:
+        def __init__(self, *_args: object) -> None:
             sub.close()
 
         def park(self, cell: object, seconds: float | None) -> None:

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from statestore import ValueWatcher, errors
+from statestore import ValueWatcher, WaitReport, errors
 from statestore.errors import (
     BlockingError,
     CallbackLoopError,
@@ -48,9 +48,11 @@ BUILT_IN: dict[type[StateStoreError], type[Exception]] = {
     WaitTimeoutError: TimeoutError,
 }
 
+REPORT = WaitReport(waited_for="conn to be 'closed'", key="conn", value="open", revision=7)
+
 ATTRIBUTES: dict[type[StateStoreError], dict[str, object]] = {
     ConflictError: {"key": "conn"},
-    DerivationError: {"function": len, "values": (1, "two"), "revision": 3},
+    DerivationError: {"function": len, "values": (1, "two"), "revision": 3, "wait": REPORT},
     IllegalTransitionError: {
         "key": "conn",
         "old": "open",
@@ -58,16 +60,23 @@ ATTRIBUTES: dict[type[StateStoreError], dict[str, object]] = {
         "allowed": frozenset({"closing"}),
         "revision": 7,
     },
-    KeyRemovedError: {"key": "workers['w1']"},
+    KeyRemovedError: {"key": "workers['w1']", "wait": REPORT},
     LaggedError: {"missed": 3, "first_revision": 4, "last_revision": 9, "value": "new"},
     MutableValueError: {"path": "config.tags[2]"},
-    UnreachableError: {"key": "conn", "waited_for": "become 'open'", "value": "closed"},
+    StoreClosedError: {"wait": REPORT},
+    UnreachableError: {
+        "key": "conn",
+        "waited_for": "conn to be 'open'",
+        "value": "closed",
+        "wait": REPORT,
+    },
     WaitTimeoutError: {
         "key": "conn",
-        "waited_for": "become 'closed'",
+        "waited_for": "conn to be 'closed'",
         "value": "open",
         "revision": 7,
         "timeout": 1.5,
+        "wait": REPORT,
     },
 }
 
@@ -178,7 +187,7 @@ async def test_one_that_was_raised_can_be_pickled() -> None:
     twin = pickle.loads(pickle.dumps(caught.value))
 
     assert ("conn", "busy", 1, 0) == (twin.key, twin.value, twin.revision, twin.timeout)
-    assert "become 'closed'" == twin.waited_for
+    assert "conn to be 'closed'" == twin.waited_for
     assert str(caught.value) == str(twin)
 
 

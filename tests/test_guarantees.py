@@ -637,7 +637,7 @@ def test_p14_a_timeout_explains_itself(app: App, loop: StepLoop) -> None:
     with pytest.raises(WaitTimeoutError) as caught:
         loop.run(app.conn.wait_for("up", timeout=1.5))
 
-    expected = "conn did not become 'up' within 1.5 s; it is 'connecting' since revision 1"
+    expected = "waited 1.5 s in vain for conn to be 'up'; it is 'connecting' since revision 1"
     assert expected == str(caught.value)
     error = caught.value
     assert ("conn", "connecting", 1, 1.5) == (error.key, error.value, error.revision, error.timeout)

@@ -125,7 +125,7 @@ class TestDeclaration:
             (
                 {Conn.IDLE: {Conn.OPEN}},
                 ValueError,
-                "has no Conn.ENDING, Conn.ENDED; every member of Conn has to be there",
+                "has no ENDING, ENDED; every member of Conn has to be there",
             ),
         ],
     )
@@ -161,10 +161,10 @@ class TestDeclaration:
         """States in the order of the table, moves in that of the enum."""
         assert [
             "stateDiagram-v2",
-            "    s0: Conn.IDLE",
-            "    s1: Conn.OPEN",
-            "    s2: Conn.ENDING",
-            "    s3: Conn.ENDED",
+            "    s0: IDLE",
+            "    s1: OPEN",
+            "    s2: ENDING",
+            "    s3: ENDED",
             "    [*] --> s0",
             "    s0 --> s1",
             "    s0 --> s3",
@@ -223,8 +223,8 @@ class TestMoves:
             error.revision,
         )
         assert (
-            "conn cannot go from Conn.OPEN to Conn.ENDED; only Conn.IDLE, Conn.ENDING may follow "
-            "Conn.OPEN, which it is since revision 1"
+            "conn cannot go from OPEN to ENDED; only IDLE, ENDING may follow OPEN, which it is "
+            "since revision 1"
         ) == str(error)
         assert (Conn.OPEN, 1) == (app.conn.value, app.revision)
 
@@ -233,7 +233,7 @@ class TestMoves:
         app = App()
         app.conn.value = Conn.ENDED
         error = refusal(lambda: app.conn.set(Conn.IDLE))
-        assert "nothing may follow Conn.ENDED" in str(error)
+        assert "nothing may follow ENDED" in str(error)
         assert frozenset() == error.allowed
 
     @pytest.mark.parametrize("value", ["idle", 3, None])
@@ -283,7 +283,7 @@ class TestMoves:
         app.link.value = Link(Conn.IDLE, "a")
         app.link.value = Link(Conn.OPEN, "b")
         error = refusal(lambda: app.link.set(Link(Conn.ENDED)))
-        assert "cannot go from Conn.OPEN to Conn.ENDED" in str(error)
+        assert "cannot go from OPEN to ENDED" in str(error)
         with pytest.raises(AttributeError):
             app.link.set(3)  # type: ignore[arg-type]
         assert Link(Conn.OPEN, "b") == app.link.value
@@ -428,12 +428,55 @@ class TestWaits:
         task = loop.create_task(app.conn.wait_for(Conn.OPEN))
         loop.settle()
         error = unreachable(task)
-        assert ("conn", "become <Conn.OPEN: 2>", Conn.ENDED) == (
+        assert ("conn", "conn to be OPEN", Conn.ENDED) == (
             error.key,
             error.waited_for,
             error.value,
         )
-        assert "conn cannot become <Conn.OPEN: 2> any more" in str(error)
+        assert (
+            "no legal moves lead any more to conn to be OPEN; it is ENDED since revision 1"
+        ) == str(error)
+
+    def test_the_error_tells_of_the_wait(self, loop: StepLoop) -> None:
+        """P14: what the wait saw, and the parts of a condition, are told as by any failed wait."""
+        app = App()
+        task = loop.create_task(app.conn.wait_for(Conn.OPEN))
+        parts = loop.create_task((app.conn.is_(Conn.OPEN) & app.light.is_("green")).wait())
+        loop.settle()
+        app.conn.value = Conn.ENDED
+        loop.settle()
+        report = unreachable(task).wait
+        assert report is not None
+        assert ("conn to be OPEN", Conn.ENDED, 1) == (
+            report.waited_for,
+            report.value,
+            report.revision,
+        )
+        assert [Conn.ENDED] == [transition.new for transition in report.transitions]
+        assert (
+            "no legal moves lead any more to all of 2: conn NO (is ENDED), light NO (is 'red')"
+        ) in str(unreachable(parts))
+        with app.conn.subscribe() as sub, pytest.raises(UnreachableError, match="it is ENDED") as e:
+            loop.run(sub.wait_for(Conn.OPEN))
+        assert e.value.wait is not None
+        with pytest.raises(UnreachableError, match="it is ENDED since revision 1"):
+            app.conn.blocking.wait_for(Conn.OPEN)
+
+    def test_what_a_predicate_raises_tells_of_its_own(self, loop: StepLoop) -> None:
+        """An error that a predicate lets through is that of the wait that it made."""
+        app, other = App(), App()
+        other.conn.value = Conn.ENDED
+
+        def look(value: Conn) -> bool:
+            with other.conn.subscribe() as sub, StepLoop() as loop:
+                return bool(loop.run(sub.wait_for(value)))
+
+        def look_elsewhere(value: Conn) -> bool:
+            return Job(lambda: look(value)).result()
+
+        task = loop.create_task(app.conn.wait_until(look_elsewhere))
+        loop.settle()
+        assert "conn to be IDLE; it is ENDED since revision 1" in str(unreachable(task))
 
     @pytest.mark.parametrize(
         ("state", "wait", "is_hopeless"),

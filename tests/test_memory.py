@@ -349,8 +349,8 @@ def test_closing_a_subscription_frees_what_it_held(maxlen: int | None) -> None:
     assert "closed" in repr(sub)
 
 
-def test_a_wait_keeps_no_values_while_it_sleeps(loop: StepLoop) -> None:
-    """What a wait has looked at is free as soon as the loop has run."""
+def test_a_wait_keeps_the_last_three_transitions_while_it_sleeps(loop: StepLoop) -> None:
+    """What a wait has looked at before those is free as soon as the loop has run."""
     state = ValueWatcher[object](0)
     task = loop.create_task(state.wait_for("never"))
     loop.settle()
@@ -360,6 +360,10 @@ def test_a_wait_keeps_no_values_while_it_sleeps(loop: StepLoop) -> None:
         gone.append(weakref.ref(state.value))
     state.value = 1
     loop.settle()
+    assert [False] * 3 == [reference() is None for reference in gone]
+    for value in range(2, 5):
+        state.value = value
+        loop.settle()
     assert [True] * 3 == [is_gone(reference) for reference in gone]
     task.cancel()
 

@@ -461,7 +461,7 @@ class TestClose:
 
         app.close()
 
-        with pytest.raises(StoreClosedError, match="App was closed before conn did become"):
+        with pytest.raises(StoreClosedError, match="App was closed during a wait for conn to be"):
             await task
 
     async def test_lets_a_wait_have_what_came_before(self) -> None:

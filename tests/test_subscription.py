@@ -1100,7 +1100,7 @@ async def test_a_wait_finds_a_match_from_before_the_end() -> None:
         set_all(state, range(1, 4))
         state.close()
         assert 2 == await sub.wait_for(2)
-        with pytest.raises(StoreClosedError, match="was closed before value did become 2"):
+        with pytest.raises(StoreClosedError, match="was closed during a wait for value to be 2"):
             await sub.wait_for(2, immediate=False)
 
 

@@ -85,8 +85,8 @@ def test_a_transition_is_one_event(logs: list[Entry]) -> None:
             "event": "statestore.transition",
             "log_level": "debug",
             "key": "conn",
-            "old": "Conn.CLOSED",
-            "new": "Conn.OPEN",
+            "old": "CLOSED",
+            "new": "OPEN",
             "revision": 1,
             "setter": threading.current_thread().name,
         }
@@ -270,7 +270,7 @@ class TestValues:
     @pytest.mark.parametrize(
         ("value", "beginning"),
         [
-            (Conn.OPEN, "Conn.OPEN"),
+            (Conn.OPEN, "OPEN"),
             (("a", 1), "('a', 1)"),
             ("x" * 201, "'xxxxx"),
             (1 << 70, "1180591620717411303424"),
@@ -500,7 +500,7 @@ def test_json(configured: io.StringIO) -> None:
         app.conn.value = Conn.OPEN
         app.thing.value = Hostile()
     lines = [json.loads(line) for line in configured.getvalue().splitlines()]
-    assert ["Conn.OPEN", "<Hostile with a broken repr>"] == [line["new"] for line in lines]
+    assert ["OPEN", "<Hostile with a broken repr>"] == [line["new"] for line in lines]
     assert "info" == lines[0]["level"]
 
 

@@ -394,10 +394,10 @@ def test_a_timeout_explains_itself(loop: StepLoop) -> None:
 
     assert isinstance(error, WaitTimeoutError)
     assert isinstance(error, TimeoutError)
-    assert "state did not become 'goal' within 2.5 s; it is 'half-way' since revision 1" == str(
+    assert "waited 2.5 s in vain for state to be 'goal'; it is 'half-way' since revision 1" == str(
         error
     )
-    assert ("state", "become 'goal'", "half-way", 1, 2.5) == (
+    assert ("state", "state to be 'goal'", "half-way", 1, 2.5) == (
         error.key,
         error.waited_for,
         error.value,
@@ -413,10 +413,13 @@ def test_each_wait_names_its_aim(state: ValueWatcher[Any]) -> None:
         return False
 
     for main, aim in (
-        (state.wait_for_not("start", timeout=0), "become other than 'start'"),
-        (state.wait_for_not_none(immediate=False, timeout=0), "become other than None"),
-        (state.wait_for_change(timeout=0), "change"),
-        (state.wait_until(is_odd, timeout=0), "is_odd"),
+        (state.wait_for_not("start", timeout=0), "state to be other than 'start'"),
+        (state.wait_for_not_none(immediate=False, timeout=0), "state to be other than None"),
+        (state.wait_for_change(timeout=0), "state to change"),
+        (
+            state.wait_until(is_odd, timeout=0),
+            "state to satisfy test_each_wait_names_its_aim.<locals>.is_odd",
+        ),
         (state.wait_until(lambda value: False, timeout=0), "the lambda at "),
         (state.wait_until(mock.Mock(return_value=0), timeout=0), "Mock"),
     ):
@@ -723,18 +726,25 @@ def test_a_predicate_error_is_no_cycle(state: ValueWatcher[Any]) -> None:
 
 
 def test_old_values_are_not_kept(loop: StepLoop) -> None:
-    """A wait that sleeps holds the newest value it looked at, and none before."""
+    """A wait that sleeps holds the last three transitions it looked at, and none before."""
     state = ValueWatcher[Any](Opaque(1))
     first = weakref.ref(state.value)
     start(loop, state.wait_for("goal"))
     state.value = second = Opaque(2)
-    state.value = "last"
     kept = weakref.ref(second)
     del second
+    for value in range(3):
+        state.value = value
     loop.settle()
     gc.collect()
 
     assert first() is None
+    assert kept() is not None
+
+    state.value = "last"
+    loop.settle()
+    gc.collect()
+
     assert kept() is None
 
 
@@ -1231,7 +1241,7 @@ def test_closing_ends_every_wait(
     loop.settle()
 
     assert isinstance(task.exception(), StoreClosedError)
-    assert "was closed before state did" in str(task.exception())
+    assert "was closed during a wait for state to " in str(task.exception())
     assert_no_trace(state)
 
     with pytest.raises(StoreClosedError):
