@@ -10,7 +10,7 @@ import structlog
 
 from statestore._records import CallbackFailure
 from statestore._reports import WaitReport
-from statestore._text import shorten
+from statestore._text import plain, shorten
 
 
 def make_reporter(
@@ -57,16 +57,16 @@ def report_loop_failure(loop: object, error: BaseException) -> None:
 def log_stuck(logger: Any, level: str, report: WaitReport) -> None:
     """Log that a wait has waited for long, with all that is known of it."""
     target = default_logger() if logger is None else logger
+    seconds = {"waited": report.waited, "left": report.left, "age": report.age}
+    known = {name: round(each, 3) for name, each in seconds.items() if each is not None}
     getattr(target, level)(
         "statestore.wait_stuck",
         waited_for=report.waited_for,
-        waited=report.waited,
         waiter=report.waiter,
         kind=report.kind,
-        left=report.left,
         key=report.key,
-        value=shorten(report.value),
+        value=plain(report.value),
         revision=report.revision,
-        age=report.age,
         report=str(report),
+        **known,
     )

@@ -6,9 +6,12 @@ import contextlib
 import enum
 import pickle
 import reprlib
-from typing import cast
+from typing import Any, Final, cast
 
-__all__ = ["name_of", "portable", "shorten", "spell"]
+__all__ = ["name_of", "plain", "portable", "shorten", "spell"]
+
+_BITS: Final = 64
+_CHARACTERS: Final = 200
 
 
 def shorten(value: object, limit: int = 200) -> str:
@@ -28,6 +31,18 @@ def spell(value: object, limit: int = 60) -> str:
             if type(name) is str:
                 return name if len(name) <= limit else name[: limit - 1] + "…"
     return shorten(value, limit)
+
+
+def plain(value: Any) -> Any:
+    """Give *value* if any log can hold it as it is, or else a text."""
+    kind = type(value)
+    if kind in (bool, float, type(None)):
+        return value
+    if kind is int and value.bit_length() <= _BITS:
+        return value
+    if kind is str and len(value) <= _CHARACTERS:
+        return value
+    return spell(value, _CHARACTERS)
 
 
 def portable(value: object) -> object:

@@ -17,7 +17,7 @@ from statestore._members import changes_of_keys
 from statestore._records import ABSENT
 from statestore._selection import Choice, is_selected, select
 from statestore._store import Store
-from statestore._text import shorten, spell
+from statestore._text import plain, shorten
 from statestore._value_watcher import ValueWatcher
 
 Redact: TypeAlias = Iterable[Choice] | Callable[[str, Any], object]
@@ -28,9 +28,6 @@ EVENT: Final = "statestore.transition"
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 
 REDACTED: Final = "[redacted]"
-
-_BITS: Final = 64
-_CHARACTERS: Final = 200
 
 # Fields that are logged also when they are None.
 _ALL: Final = frozenset({"old", "new"})
@@ -197,15 +194,3 @@ def _redaction(store: Store | ValueWatcher[Any], redact: Redact) -> Show:
     return lambda slot, value: (
         REDACTED if value is not ABSENT and is_selected(slot, hidden) else plain(value)
     )
-
-
-def plain(value: Any) -> Any:
-    """Give *value* if any log can hold it as it is, or else a text."""
-    kind = type(value)
-    if kind in (bool, float, type(None)):
-        return value
-    if kind is int and value.bit_length() <= _BITS:
-        return value
-    if kind is str and len(value) <= _CHARACTERS:
-        return value
-    return spell(value, _CHARACTERS)

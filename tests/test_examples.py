@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import structlog
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -223,3 +224,33 @@ def test_worker_pool_ends_on_ctrl_c() -> None:
         out, err = program.communicate(timeout=60)
 
     assert ("interrupted\n", "", 130) == (out, err, program.returncode)
+
+
+def without_times(text: str) -> str:
+    """Replace whatever differs from run to run."""
+    text = re.sub(r"\d\d:\d\d:\d\d\.\d+", "TIME", text)
+    return re.sub(r"\d+\.\d+(e-\d+)?|\d+e-\d+", "N", text)
+
+
+def test_debug_logging_prints_what_the_guide_shows() -> None:
+    """It ends well, and its output is the one in the documentation, but for the times."""
+    done = run("debug_logging.py")
+    assert (0, "") == (done.returncode, done.stderr), done.stdout
+    guide = EXAMPLES.parent / "docs" / "guides" / "logs-and-recordings.md"
+    blocks = re.findall(r"```text\n(.*?)\n```", guide.read_text(encoding="utf-8"), re.DOTALL)
+    (shown,) = [block for block in blocks if block.startswith("level=debug")]
+    assert without_times(shown) == without_times(done.stdout.rstrip())
+
+
+@pytest.mark.parametrize(("is_broken", "code"), [(False, 0), (True, 1)])
+def test_debug_logging_fails_if_something_is_not_told(
+    is_broken: bool, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not logged makes it fail."""
+    example = load("debug_logging")
+    if is_broken:
+        monkeypatch.setattr(example, "follow_load", lambda _service: None)
+    try:
+        assert code == asyncio.run(example.main())
+    finally:
+        structlog.reset_defaults()

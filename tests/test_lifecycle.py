@@ -468,8 +468,8 @@ class TestWaits:
         other.conn.value = Conn.ENDED
 
         def look(value: Conn) -> bool:
-            with other.conn.subscribe() as sub, StepLoop() as loop:
-                return bool(loop.run(sub.wait_for(value)))
+            with other.conn.subscribe() as sub, StepLoop() as own:
+                return bool(own.run(sub.wait_for(value)))
 
         def look_elsewhere(value: Conn) -> bool:
             return Job(lambda: look(value)).result()

@@ -9,6 +9,7 @@ import re
 import sys
 import threading
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,10 @@ from statestore import (
     Store,
     Transition,
     UnknownKeyError,
+    WaitTimeoutError,
 )
 from statestore._core import Core
-from statestore.testing import assert_no_trace
+from statestore.testing import StepLoop, assert_no_trace
 from support.threads import Job
 
 
@@ -59,6 +61,13 @@ class Lights(Store):
     rich = Family[str, tuple[str, int]](
         lifecycle=Lifecycle({"red": {"green"}, "green": {"red", "off"}}, by=lambda light: light[0])
     )
+
+
+@pytest.fixture
+def loop() -> Iterator[StepLoop]:
+    """Give a loop that moves when told to."""
+    with StepLoop() as loop:
+        yield loop
 
 
 @pytest.fixture
@@ -575,3 +584,24 @@ def test_an_absent_value() -> None:
     app.add("late", 1)
     assert ABSENT is recording.commits[0].transitions[0].old
     assert "late" not in recording.at(0)
+
+
+def test_ages_are_known_while_it_is_open(loop: StepLoop) -> None:
+    """P14: what is recorded has an age, in reports and in the errors of waits."""
+    app = App()
+    app.count.value = 1
+    first = app.record()
+    app.conn.value = Conn.OPEN
+    second = app.record()
+    task = loop.create_task(app.conn.wait_for(Conn.CLOSED, timeout=1))
+    loop.advance(1)
+    with pytest.raises(WaitTimeoutError) as info:
+        task.result()
+    assert info.value.wait is not None
+    assert info.value.wait.age is not None
+    ages = {key.name: key.age for key in app.inspect().keys}
+    assert ages["count"] is None
+    assert ages["conn"] is not None
+    first.close()
+    second.close()
+    assert [None] * 3 == [key.age for key in app.inspect().keys]
