@@ -88,9 +88,6 @@ class Reaching:
         if not self._hope(value):
             raise Unreachable(self._slot._name, self.test, value).again()
 
-    def __str__(self) -> str:
-        return str(self.test)
-
 
 def begins_with(value: Any, test: Test, *, immediate: bool) -> bool:
     """
