@@ -21,7 +21,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from statestore import Key, Ref, Store, StoreClosedError, Subscription, Transaction
+from statestore import Key, Lifecycle, Ref, Store, StoreClosedError, Transaction, run_to_end
 
 DROP_AT, ENOUGH = 500, 1_500  # requests that reach the server, answers
 
@@ -36,13 +36,15 @@ class Conn(Enum):
     CLOSED = "closed"
 
 
-LIFE = [Conn.CONNECTING, Conn.CONNECTED, Conn.CLOSING, Conn.CLOSED] * 2
+LIFE = list(Conn)[1:] * 2
+# One state after the other, and from the end to a new connection.
+LIFECYCLE = Lifecycle({old: {new} for old, new in itertools.pairwise([*Conn, Conn.CONNECTING])})
 
 
 class App(Store):
     """The state of the program."""
 
-    conn = Key(Conn.DISCONNECTED)
+    conn = Key(Conn.DISCONNECTED, lifecycle=LIFECYCLE)
     socket = Key[Ref[ClientConnection] | None](None)
     inflight = Key(0)
     served = Key(0)
@@ -72,6 +74,7 @@ class Client:
         self.numbers = itertools.count()
         self.pending: dict[int, asyncio.Future[None]] = {}
         self.answered: list[int] = []
+        self.drains = 0
 
     async def run(self, port: int) -> None:
         """Connect, and connect again as long as it is the server that ends it."""
@@ -110,40 +113,36 @@ class Client:
                     self.answered.append(number)
                     await asyncio.to_thread(self.app.transact, settle)
 
-    async def drain(self, transitions: Subscription[Conn]) -> int:
-        """See to what is in flight whenever the connection closes; tell how often that was."""
-        drains = 0
-        async for transition in transitions:
-            if transition.new is Conn.CLOSING:
-                drains += 1
-                if self.app.conn.value is Conn.CLOSING:
-                    await self.app.inflight.wait_for(0)
-                    await (await self.app.socket.wait_for_not_none()).target.close()
-                else:
-                    left = list(self.pending)
-                    await transitions.wait_for(Conn.CONNECTED)
-                    for number in left:
-                        await self.send(number)
-                    self.app.resent.value += len(left)
-        return drains
+    async def heartbeat(self, _visit: object) -> None:
+        """Ping until this is cancelled."""
+        socket = await self.app.socket.wait_for_not_none()
+        while True:
+            with suppress(ConnectionClosed):
+                await socket.target.ping()
+            self.app.beats.value += 1
+            await asyncio.sleep(0.02)
 
-    async def heartbeat(self) -> None:
-        """Ping for as long as there is a connection."""
-        with suppress(StoreClosedError):
-            while True:
-                await self.app.conn.wait_for(Conn.CONNECTED)
-                socket = await self.app.socket.wait_for_not_none()
-                with suppress(ConnectionClosed):
-                    await socket.target.ping()
-                self.app.beats.value += 1
-                await asyncio.sleep(0.02)
+    @run_to_end
+    async def drain(self, _visit: object) -> None:
+        """See to what is in flight when the connection closes."""
+        self.drains += 1
+        left = list(self.pending)
+        if self.app.conn.value is Conn.CLOSING:
+            async with self.app.conn.during(Conn.CLOSING):
+                await self.app.inflight.wait_for(0)
+            await (await self.app.socket.wait_for_not_none()).target.close()
+        else:
+            await self.app.conn.wait_for(Conn.CONNECTED)
+            await asyncio.gather(*map(self.send, left))
+            self.app.resent.value += len(left)
 
-    async def show(self, transitions: Subscription[Conn]) -> list[Conn]:
+    async def show(self) -> list[Conn]:
         """Print each transition as it happens."""
         seen: list[Conn] = []
-        async for now in transitions:
-            print(f"revision {now.revision:>5}  {now.old.value} -> {now.new.value}", flush=True)
-            seen.append(now.new)
+        with self.app.conn.subscribe() as transitions:
+            async for now in transitions:
+                print(f"revision {now.revision:>5}  {now.old.value} -> {now.new.value}", flush=True)
+                seen.append(now.new)
         return seen
 
     def terminate_when_done(self) -> None:
@@ -178,19 +177,19 @@ async def main() -> int:
     close = partial(app.conn.compare_and_set, Conn.CONNECTED, Conn.CLOSING)
     signal.signal(signal.SIGTERM, lambda _signal, _frame: close())
     server = serve(partial(answer, itertools.count()), "127.0.0.1", 0)
-    with app, app.conn.subscribe() as shown, app.conn.subscribe() as drained:
-        async with asyncio.timeout(60), server as listening, asyncio.TaskGroup() as tasks:
-            client = Client(app)
-            showing = tasks.create_task(client.show(shown))
-            draining = tasks.create_task(client.drain(drained))
-            tasks.create_task(client.heartbeat())
-            tasks.create_task(asyncio.to_thread(client.terminate_when_done))
-            for _ in range(16):
-                tasks.create_task(client.work())
-            tasks.create_task(client.run(listening.sockets[0].getsockname()[1]))
+    client = Client(app)
+    works = {Conn.CONNECTED: client.heartbeat, Conn.CLOSING: client.drain}
+    async with asyncio.timeout(60), server as listening, asyncio.TaskGroup() as tasks:
+        showing = tasks.create_task(client.show())
+        tasks.create_task(asyncio.to_thread(client.terminate_when_done))
+        for _ in range(16):
+            tasks.create_task(client.work())
+        tasks.create_task(client.run(listening.sockets[0].getsockname()[1]))
+        with suppress(StoreClosedError):
+            await app.conn.supervise(works)
     served, resent, beats = app.served.value, app.resent.value, app.beats.value
     print(f"{served} requests answered, {resent} of them sent again; {beats} heartbeats")
-    found = faults(app, client.answered, showing.result(), draining.result())
+    found = faults(app, client.answered, showing.result(), client.drains)
     print(f"WRONG: {', '.join(found)}" if found else "no request lost, no transition missed")
     return 1 if found else 0
 

@@ -9,6 +9,7 @@ from statestore._callbacks import CallbackHandle
 from statestore._classes import Ref, register_immutable
 from statestore._combine import all_of, any_of, at_least, combine
 from statestore._commits import BlockingCommitSubscription, CommitSubscription
+from statestore._during import During
 from statestore._family import Members
 from statestore._inspection import (
     CallbackReport,
@@ -27,6 +28,7 @@ from statestore._records import ABSENT, Absent, CallbackFailure, Commit, Snapsho
 from statestore._reports import Part, WaitReport
 from statestore._store import BlockingStore, Store
 from statestore._subscription import BlockingSubscription, BlockingValues, Subscription, Values
+from statestore._supervision import run_to_end
 from statestore._transaction import Transaction
 from statestore._transition_log import TransitionLog, log_transitions
 from statestore._value_watcher import ValueWatcher
@@ -71,6 +73,7 @@ __all__ = [
     "DerivationError",
     "DifferentStoresError",
     "DuplicateKeyError",
+    "During",
     "Family",
     "FamilyReport",
     "IllegalTransitionError",
@@ -113,5 +116,6 @@ __all__ = [
     "combine",
     "log_transitions",
     "register_immutable",
+    "run_to_end",
     "warn_stuck",
 ]

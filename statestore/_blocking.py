@@ -41,11 +41,18 @@ class BlockingWaits(ABC, Generic[T_co]):
     __slots__ = ()
 
     @abstractmethod
-    def _wait(self, test: Test, *, immediate: bool, timeout: float | None) -> Any:
-        """Wait until *test* accepts a value, and return that."""
+    def _wait(
+        self, test: Test, *, immediate: bool, timeout: float | None, held_for: float | None
+    ) -> Any:
+        """Wait until *test* accepts a value, or has done so for *held_for* s, and return that."""
 
     def wait_for(
-        self, value: object, *, immediate: bool = True, timeout: float | None = None
+        self,
+        value: object,
+        *,
+        immediate: bool = True,
+        timeout: float | None = None,
+        held_for: float | None = None,
     ) -> T_co:
         """
         Block until the value is, or equals, *value*; return the value that did.
@@ -57,24 +64,48 @@ class BlockingWaits(ABC, Generic[T_co]):
             WaitTimeoutError: It was not committed within *timeout* seconds.
             StoreClosedError: The store was closed.
         """
-        return cast("T_co", self._wait(EqualTo(value), immediate=immediate, timeout=timeout))
+        test = EqualTo(value)
+        return cast(
+            "T_co", self._wait(test, immediate=immediate, timeout=timeout, held_for=held_for)
+        )
 
     def wait_for_not(
-        self, value: object, *, immediate: bool = True, timeout: float | None = None
+        self,
+        value: object,
+        *,
+        immediate: bool = True,
+        timeout: float | None = None,
+        held_for: float | None = None,
     ) -> T_co:
         """Block until the value differs from *value*; return it. Else as `wait_for()`."""
         test = UnequalTo(value)
-        return cast("T_co", self._wait(test, immediate=immediate, timeout=timeout))
+        return cast(
+            "T_co", self._wait(test, immediate=immediate, timeout=timeout, held_for=held_for)
+        )
 
     def wait_for_not_none(
-        self: BlockingWaits[S | None], *, immediate: bool = True, timeout: float | None = None
+        self: BlockingWaits[S | None],
+        *,
+        immediate: bool = True,
+        timeout: float | None = None,
+        held_for: float | None = None,
     ) -> S:
         """Block until the value is not None; return it, typed without. Else as `wait_for()`."""
-        return cast("S", self._wait(NOT_NONE, immediate=immediate, timeout=timeout))
+        return cast(
+            "S", self._wait(NOT_NONE, immediate=immediate, timeout=timeout, held_for=held_for)
+        )
 
-    def wait_for_change(self, *, timeout: float | None = None) -> T_co:
-        """Block until the next transition; return the new value. Else as `wait_for()`."""
-        return cast("T_co", self._wait(ANYTHING, immediate=False, timeout=timeout))
+    def wait_for_change(
+        self, *, timeout: float | None = None, held_for: float | None = None
+    ) -> T_co:
+        """
+        Block until the next transition; return the new value.
+
+        As `Watcher.wait_for_change()`, but for a thread.
+        """
+        return cast(
+            "T_co", self._wait(ANYTHING, immediate=False, timeout=timeout, held_for=held_for)
+        )
 
     @overload
     def wait_until(
@@ -83,6 +114,7 @@ class BlockingWaits(ABC, Generic[T_co]):
         *,
         immediate: bool = True,
         timeout: float | None = None,
+        held_for: float | None = None,
     ) -> S: ...
 
     @overload
@@ -92,6 +124,7 @@ class BlockingWaits(ABC, Generic[T_co]):
         *,
         immediate: bool = True,
         timeout: float | None = None,
+        held_for: float | None = None,
     ) -> S: ...
 
     @overload
@@ -101,6 +134,7 @@ class BlockingWaits(ABC, Generic[T_co]):
         *,
         immediate: bool = True,
         timeout: float | None = None,
+        held_for: float | None = None,
     ) -> T_co: ...
 
     def wait_until(
@@ -109,9 +143,11 @@ class BlockingWaits(ABC, Generic[T_co]):
         *,
         immediate: bool = True,
         timeout: float | None = None,
+        held_for: float | None = None,
     ) -> Any:
         """Block until *predicate* holds; return the value it held for. Else as `wait_for()`."""
-        return self._wait(Satisfying(predicate), immediate=immediate, timeout=timeout)
+        test = Satisfying(predicate)
+        return self._wait(test, immediate=immediate, timeout=timeout, held_for=held_for)
 
 
 def wait_blocking(slot: Slot, test: Test, *, immediate: bool, seconds: float | None) -> Any:

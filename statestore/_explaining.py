@@ -33,10 +33,10 @@ from statestore._formulas import (
     survey,
 )
 from statestore._mailbox import SHOWN
-from statestore._matching import EqualTo, Satisfying, UnequalTo
+from statestore._matching import EqualTo, Satisfying, UnequalTo, Wrapping
 from statestore._network import Outlet
 from statestore._nodes import Input, Node, Origin, TallyNode
-from statestore._reach import Hoping, Reaching
+from statestore._reach import Hoping
 from statestore._records import ABSENT, NoValue, Removed, Transition
 from statestore._reports import Part, WaitReport
 from statestore._text import shorten, spell
@@ -187,8 +187,14 @@ def explain(  # noqa: PLR0913 -- what is known of a wait
 
 
 def _words(slot: Slot, test: object, told: Told | None) -> str:
-    if isinstance(test, Reaching):
+    suffix = ""
+    while isinstance(test, Wrapping):
+        suffix = test.suffix + suffix
         test = test.test
+    return _plain_words(slot, test, told) + suffix
+
+
+def _plain_words(slot: Slot, test: object, told: Told | None) -> str:
     formula = formula_of(slot)
     if told is not None and isinstance(test, EqualTo) and test.target is True:
         if isinstance(formula, Counted):

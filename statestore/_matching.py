@@ -90,6 +90,17 @@ class NotNone:
         return "to be other than None"
 
 
+class Wrapping:
+    """A test made of another one, which says what is waited for."""
+
+    __slots__ = ("test",)
+
+    test: Callable[[Any], Any]
+
+    suffix: str = ""
+    """What to say behind the words of the other one."""
+
+
 ANYTHING: Final = Anything()
 NOT_NONE: Final = NotNone()
 

@@ -24,7 +24,7 @@ from statestore._formulas import (
 )
 from statestore._lifecycle import Lifecycle
 from statestore._mailbox import Test
-from statestore._matching import Anything, EqualTo, NotNone, UnequalTo
+from statestore._matching import Anything, EqualTo, NotNone, UnequalTo, Wrapping
 
 Hope: TypeAlias = Callable[[Any], bool]
 """Tell whether some value that may come after this one would do."""
@@ -62,10 +62,10 @@ def _goals(lifecycle: Lifecycle[Any], test: Test) -> frozenset[Any] | None:
 
 
 @final
-class Reaching:
+class Reaching(Wrapping):
     """The test of a wait on a key with a lifecycle: raises when no move leads there any more."""
 
-    __slots__ = ("_hope", "_slot", "test")
+    __slots__ = ("_hope", "_slot")
 
     def __init__(self, slot: Slot, test: Test, hope: Hope) -> None:
         self._slot = slot

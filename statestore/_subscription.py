@@ -23,6 +23,18 @@ class _Transitions(Stream[Transition[T_co]]):
         return make_transition(self._slot._name, last_good(old), new, revision, missed)
 
 
+def _refuse_hold(held_for: float | None) -> None:
+    """
+    Refuse to judge how long something held by a queue of what is past.
+
+    Raises:
+        TypeError: Somebody wants to.
+    """
+    if held_for is not None:
+        msg = "a subscription cannot tell how long a value held; use held_for= on its watcher"
+        raise TypeError(msg)
+
+
 @final
 class Subscription(_Transitions[T_co], AsyncStream[Transition[T_co]], Waits[T_co]):
     """
@@ -46,7 +58,10 @@ class Subscription(_Transitions[T_co], AsyncStream[Transition[T_co]], Waits[T_co
 
     __slots__ = ()
 
-    async def _wait(self, test: Test, *, immediate: bool, timeout: float | None) -> Any:
+    async def _wait(
+        self, test: Test, *, immediate: bool, timeout: float | None, held_for: float | None
+    ) -> Any:
+        _refuse_hold(held_for)
         return await self._scan(test, immediate=immediate, timeout=timeout)
 
 
@@ -62,7 +77,10 @@ class BlockingSubscription(
 
     __slots__ = ()
 
-    def _wait(self, test: Test, *, immediate: bool, timeout: float | None) -> Any:
+    def _wait(
+        self, test: Test, *, immediate: bool, timeout: float | None, held_for: float | None
+    ) -> Any:
+        _refuse_hold(held_for)
         return self._scan(test, immediate=immediate, timeout=timeout)
 
 

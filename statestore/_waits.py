@@ -83,18 +83,28 @@ def advance(slot: Slot, cell: Cell, test: Test) -> tuple[Cell, bool]:
     first = cell
     while (after := cell[NEXT]) is not None:
         cell = after
-        value = cell[VALUE]
-        if type(value) in NO_VALUE:
-            seen = transitions_between(slot, first, cell, first[REVISION])
-            raise unanswered(slot, (value, cell[REVISION]), test, seen)
-        try:
-            found = test(value)
-        except UnreachableError as error:
-            seen = transitions_between(slot, first, cell, first[REVISION])
-            raise hopeless(error, slot, (value, cell[REVISION]), test, seen) from None
-        if found:
+        if accepts(slot, first, cell, test):
             return cell, True
     return cell, False
+
+
+def accepts(slot: Slot, first: Cell, cell: Cell, test: Test) -> bool:
+    """
+    Ask *test* about *cell*, which came up in a wait that began at *first*.
+
+    Raises:
+        DerivationError, KeyRemovedError: There is no value to look at.
+        UnreachableError: It is hopeless.
+    """
+    value, revision, _ = cell
+    if type(value) in NO_VALUE:
+        seen = transitions_between(slot, first, cell, first[REVISION])
+        raise unanswered(slot, (value, revision), test, seen)
+    try:
+        return bool(test(value))
+    except UnreachableError as error:
+        seen = transitions_between(slot, first, cell, first[REVISION])
+        raise hopeless(error, slot, (value, revision), test, seen) from None
 
 
 class Waits(ABC, Generic[T_co]):
@@ -103,11 +113,18 @@ class Waits(ABC, Generic[T_co]):
     __slots__ = ()
 
     @abstractmethod
-    async def _wait(self, test: Test, *, immediate: bool, timeout: float | None) -> Any:
-        """Wait until *test* accepts a value, and return that."""
+    async def _wait(
+        self, test: Test, *, immediate: bool, timeout: float | None, held_for: float | None
+    ) -> Any:
+        """Wait until *test* accepts a value, or has done so for *held_for* s, and return that."""
 
     async def wait_for(
-        self, value: object, *, immediate: bool = True, timeout: float | None = None
+        self,
+        value: object,
+        *,
+        immediate: bool = True,
+        timeout: float | None = None,
+        held_for: float | None = None,
     ) -> T_co:
         """
         Wait until the value is, or equals (`==`), *value*; return the value that did.
@@ -117,13 +134,19 @@ class Waits(ABC, Generic[T_co]):
             immediate: Whether the current value counts. If not, the wait needs a transition to
                 *value*, be it away from it and back.
             timeout: Seconds to wait at most; 0 or less only looks. None waits for ever.
+            held_for: Seconds for which the value must be so without a break; the newest value of
+                that time is returned. They count from when this wait has seen it: the time before
+                the call is not known. Every transition counts, so a break that was over before
+                this task got to run starts the time anew. Not for subscriptions, which read the
+                past.
 
         Raises:
             WaitTimeoutError: It was not committed in time. What was committed before the deadline
-                is found, however late this task gets to run.
+                is found, however late this task gets to run. With *held_for*, the whole time must
+                fit in before the deadline.
             StoreClosedError: The store was closed.
             UnreachableError: The key has a lifecycle, and no moves lead there any more.
-            TypeError, ValueError: *timeout* is no number of seconds.
+            TypeError, ValueError: *timeout* or *held_for* is no number of seconds.
 
         Cancellation:
             Leaves no trace: nothing is consumed, the waiter is gone.
@@ -133,10 +156,19 @@ class Waits(ABC, Generic[T_co]):
             *value* is a number, a string, bytes, an enum member or an object that is only equal to
             itself. Other values are compared one by one.
         """
-        return cast("T_co", await self._wait(EqualTo(value), immediate=immediate, timeout=timeout))
+        test = EqualTo(value)
+        return cast(
+            "T_co",
+            await self._wait(test, immediate=immediate, timeout=timeout, held_for=held_for),
+        )
 
     async def wait_for_not(
-        self, value: object, *, immediate: bool = True, timeout: float | None = None
+        self,
+        value: object,
+        *,
+        immediate: bool = True,
+        timeout: float | None = None,
+        held_for: float | None = None,
     ) -> T_co:
         """
         Wait until the value differs (`!=`) from *value*; return the value that did.
@@ -144,25 +176,40 @@ class Waits(ABC, Generic[T_co]):
         Else as `wait_for()`.
         """
         test = UnequalTo(value)
-        return cast("T_co", await self._wait(test, immediate=immediate, timeout=timeout))
+        return cast(
+            "T_co",
+            await self._wait(test, immediate=immediate, timeout=timeout, held_for=held_for),
+        )
 
     async def wait_for_not_none(
-        self: Waits[S | None], *, immediate: bool = True, timeout: float | None = None
+        self: Waits[S | None],
+        *,
+        immediate: bool = True,
+        timeout: float | None = None,
+        held_for: float | None = None,
     ) -> S:
         """
         Wait until the value is not None; return it, typed without the None.
 
         Else as `wait_for()`.
         """
-        return cast("S", await self._wait(NOT_NONE, immediate=immediate, timeout=timeout))
+        return cast(
+            "S",
+            await self._wait(NOT_NONE, immediate=immediate, timeout=timeout, held_for=held_for),
+        )
 
-    async def wait_for_change(self, *, timeout: float | None = None) -> T_co:
+    async def wait_for_change(
+        self, *, timeout: float | None = None, held_for: float | None = None
+    ) -> T_co:
         """
         Wait for the next transition, whatever it is; return the new value.
 
-        Else as `wait_for()`.
+        With *held_for*, wait until none has followed it for that long. Else as `wait_for()`.
         """
-        return cast("T_co", await self._wait(ANYTHING, immediate=False, timeout=timeout))
+        return cast(
+            "T_co",
+            await self._wait(ANYTHING, immediate=False, timeout=timeout, held_for=held_for),
+        )
 
     @overload
     async def wait_until(
@@ -171,6 +218,7 @@ class Waits(ABC, Generic[T_co]):
         *,
         immediate: bool = True,
         timeout: float | None = None,
+        held_for: float | None = None,
     ) -> S: ...
 
     @overload
@@ -180,6 +228,7 @@ class Waits(ABC, Generic[T_co]):
         *,
         immediate: bool = True,
         timeout: float | None = None,
+        held_for: float | None = None,
     ) -> S: ...
 
     @overload
@@ -189,6 +238,7 @@ class Waits(ABC, Generic[T_co]):
         *,
         immediate: bool = True,
         timeout: float | None = None,
+        held_for: float | None = None,
     ) -> T_co: ...
 
     async def wait_until(
@@ -197,6 +247,7 @@ class Waits(ABC, Generic[T_co]):
         *,
         immediate: bool = True,
         timeout: float | None = None,
+        held_for: float | None = None,
     ) -> Any:
         """
         Wait until *predicate* holds; return the value that it held for.
@@ -209,6 +260,7 @@ class Waits(ABC, Generic[T_co]):
                 slow or raise without harm to any other. It must be a plain function.
             immediate: As in `wait_for()`.
             timeout: As in `wait_for()`.
+            held_for: As in `wait_for()`. *predicate* must hold for every value of that time.
 
         Raises:
             Exception: What *predicate* raised, as it is.
@@ -219,7 +271,8 @@ class Waits(ABC, Generic[T_co]):
         Cancellation:
             As in `wait_for()`.
         """
-        return await self._wait(Satisfying(predicate), immediate=immediate, timeout=timeout)
+        test = Satisfying(predicate)
+        return await self._wait(test, immediate=immediate, timeout=timeout, held_for=held_for)
 
 
 def look(slot: Slot, cell: Cell, test: Test, trail: Cell, since: int) -> tuple[Cell, bool]:
@@ -238,9 +291,9 @@ def look(slot: Slot, cell: Cell, test: Test, trail: Cell, since: int) -> tuple[C
     return cell, found
 
 
-async def wait(slot: Slot, test: Test, *, immediate: bool, timeout: float | None) -> Any:
+async def wait(slot: Slot, test: Test, *, immediate: bool, timeout: float | None) -> Cell:
     """
-    Wait until *test* accepts a value of *slot*, and return it.
+    Wait until *test* accepts a value of *slot*, and return the cell that has it.
 
     Raises:
         WaitTimeoutError: *timeout* seconds have passed.
@@ -260,12 +313,12 @@ async def wait(slot: Slot, test: Test, *, immediate: bool, timeout: float | None
         del cell, trail
         port = await parked
         if waiter.cell is not None and waiter.error is None:
-            return waiter.cell[VALUE]
+            return waiter.cell
         cell, trail = port.seen, port.trail()
         del port
         if waiter.error is not None:
             try:
-                raise _error_of(waiter, slot, test, trail)
+                raise error_of(waiter, slot, test, trail)
             finally:
                 # The traceback holds this frame; the frame shall hold no error, and no cell.
                 waiter.cell = waiter.error = None
@@ -275,7 +328,7 @@ async def wait(slot: Slot, test: Test, *, immediate: bool, timeout: float | None
         slot._latest()
         cell, found = look(slot, cell, test, trail, since)
     if found:
-        return cell[VALUE]
+        return cell
     try:
         seen = transitions_between(slot, trail, cell, since)
         raise timed_out(slot, (cell[VALUE], cell[REVISION]), test, seconds or 0.0, seen)
@@ -284,7 +337,7 @@ async def wait(slot: Slot, test: Test, *, immediate: bool, timeout: float | None
         del cell, trail
 
 
-def _error_of(waiter: Waiter, slot: Slot, test: Test, trail: Cell) -> BaseException:
+def error_of(waiter: Waiter, slot: Slot, test: Test, trail: Cell) -> BaseException:
     """Give the error that ended a wait."""
     error, cell = waiter.error, waiter.cell
     if cell is None or not isinstance(error, (NoValue, UnreachableError)):

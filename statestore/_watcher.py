@@ -7,13 +7,14 @@ What can be derived of a watcher stands here too: the two need each other.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from operator import not_
 from typing import Any, TypeVar, cast, final
 
 from statestore._blocking import BlockingWaits, refuse_on_loop, wait_blocking
 from statestore._callbacks import CallbackHandle
 from statestore._core import NEXT, REVISION, VALUE, Cell, Slot
+from statestore._during import During
 from statestore._formulas import (
     Counted,
     Formula,
@@ -24,13 +25,17 @@ from statestore._formulas import (
     label_of,
     owner_of,
 )
+from statestore._holding import make_hold, wait_held, wait_held_blocking
 from statestore._inline import follow
+from statestore._lifecycle import Lifecycle
 from statestore._mailbox import Test, loop_mailbox, running_loop
 from statestore._matching import EqualTo, Satisfying, UnequalTo, refuse_async
 from statestore._network import Network
 from statestore._queues import ChainQueue, NewestQueue, Overflow, check_bound, make_queue
 from statestore._reach import hoping, reaching
+from statestore._records import ABSENT, Transition
 from statestore._subscription import BlockingSubscription, BlockingValues, Subscription, Values
+from statestore._supervision import check_works, supervise
 from statestore._text import name_of, shorten, spell
 from statestore._waits import Waits, check_timeout, wait
 
@@ -147,6 +152,88 @@ class Watcher(Waits[T_co]):
     def _condition(self, test: Test, what: str) -> Condition:
         return Condition(Mapped(f"{label_of((self._source,))} {what}", self._source, test))
 
+    def during(self, value: object, /, *, timeout: float | None = None) -> During[T_co]:
+        """
+        Bind a block of work to the state that the value is, or equals (`==`), *value*.
+
+            async with app.conn.during(Conn.CONNECTED, timeout=30) as scope:
+                await serve()
+            if scope.ended is not None:
+                print("it is now", scope.ended.new)
+
+        Entering waits for the state, as `wait_for()` does. When the state ends, the block is
+        cancelled, and what follows it goes on. A state that was left and entered again has ended.
+        One that had ended before the block began cancels it where it suspends first.
+
+        Args:
+            value: The state.
+            timeout: Seconds to wait for the state at most, as in `wait_for()`. The block may take
+                as long as the state lasts.
+
+        Returns:
+            An asynchronous context manager, to be entered once. Its *ended* is the transition that
+            ended the state, or None if the block was over first.
+
+        Raises:
+            WaitTimeoutError: The state was not there in time. Raised on entering.
+            StoreClosedError: The store was closed. Raised on entering, or in place of the
+                cancellation: the block is cancelled, as nothing will tell of the state any more.
+            KeyRemovedError, DerivationError: There is no value any more. As `StoreClosedError`.
+            StateStoreError: It is entered by no task, or twice.
+
+        Cancellation:
+            Whatever cancels the task from elsewhere, and whatever the block raises, goes through,
+            also together with the end of the state, as with `asyncio.timeout()`.
+        """
+        check_timeout(timeout)
+        return During(self._open, EqualTo(value), timeout)
+
+    async def supervise(
+        self,
+        works: Mapping[Any, Callable[[Transition[T_co]], Coroutine[Any, Any, object]]],
+        /,
+        *,
+        until: object = ABSENT,
+    ) -> None:
+        """
+        Do for every state that is visited what *works* has for it, one visit after the other.
+
+            await app.conn.supervise({Conn.CONNECTED: serve, Conn.CLOSING: run_to_end(drain)})
+
+        The first visit is that of the current value. The work for a visit runs in a task of its
+        own. It is cancelled when the state is left, and the next visit has its turn when it has
+        ended. So one that does not end when it is cancelled delays all that follow, and loses none
+        of them. A visit that is over before its turn comes has its work started all the same: it
+        runs up to where it suspends first and is cancelled there, or to its end if it is marked by
+        [`run_to_end`][].
+
+        Args:
+            works: A coroutine function for each state that has something to do. It is called with
+                the transition that began the visit; in that of the first visit, *old* and *new*
+                are the current value. States are looked up as in any dict. A transition to a value
+                that equals (`==`) the one before goes on with the visit.
+            until: The state with whose first visit it ends, when the work for that has ended. With
+                a lifecycle, it also ends with the first visit of a final state.
+
+        Raises:
+            Exception: What some work raised, or the `hash` or `==` of a value. Nothing is begun
+                after that.
+            StoreClosedError: The store was closed. All visits before that have had their turn; the
+                work for the last one is cancelled, unless it runs to its end.
+            KeyRemovedError, DerivationError: There is no value any more. As `StoreClosedError`.
+            TypeError: Something in *works* cannot be called.
+
+        Cancellation:
+            Cancels the work at hand, that which is to run to its end too, waits for it, and is
+            never swallowed. No task outlives the call.
+
+        Cost:
+            What comes while some work goes on is kept until it has its turn.
+        """
+        checked = check_works(works)
+        with self.subscribe(initial=True) as visits:
+            await supervise(visits, checked, _last(visits._slot, EqualTo(until)))
+
     def subscribe(
         self, *, initial: bool = False, maxlen: int | None = None, overflow: Overflow = "raise"
     ) -> Subscription[T_co]:
@@ -231,16 +318,30 @@ class Watcher(Waits[T_co]):
         owner_of(self._source).inline.call_now(handle, cell[REVISION], once.fire)
         return handle
 
-    async def _wait(self, test: Test, *, immediate: bool, timeout: float | None) -> Any:
+    async def _wait(
+        self, test: Test, *, immediate: bool, timeout: float | None, held_for: float | None
+    ) -> Any:
+        hold = None if held_for is None else make_hold(test, held_for)
         slot, test = self._open_for(test, immediate=immediate)
         try:
-            return await wait(slot, test, immediate=immediate, timeout=timeout)
+            if hold is None:
+                return (await wait(slot, test, immediate=immediate, timeout=timeout))[VALUE]
+            hold.test = test
+            return await wait_held(slot, hold, immediate=immediate, timeout=timeout)
         finally:
             slot._leave()
 
     def __bool__(self) -> bool:
         msg = f"the watcher {self.name!r} is neither true nor false; did you mean its `value`?"
         raise TypeError(msg)
+
+
+def _last(slot: Slot, until: Test) -> Test:
+    """Tell of which visits of *slot* no other follows, or none that matters."""
+    lifecycle: Lifecycle[Any] | None = slot._lifecycle
+    if lifecycle is None:
+        return until
+    return lambda value: until(value) or lifecycle.state_of(value) in lifecycle.final
 
 
 @final
@@ -301,12 +402,18 @@ class BlockingWatcher(BlockingWaits[T_co]):
             return BlockingValues(slot, cell, NewestQueue(slot))
         return BlockingValues(slot, cell, ChainQueue(cell), initial=True)
 
-    def _wait(self, test: Test, *, immediate: bool, timeout: float | None) -> Any:
+    def _wait(
+        self, test: Test, *, immediate: bool, timeout: float | None, held_for: float | None
+    ) -> Any:
         refuse_on_loop()
         seconds = check_timeout(timeout)
+        hold = None if held_for is None else make_hold(test, held_for)
         slot, test = self._watcher._open_for(test, immediate=immediate)
         try:
-            return wait_blocking(slot, test, immediate=immediate, seconds=seconds)
+            if hold is None:
+                return wait_blocking(slot, test, immediate=immediate, seconds=seconds)
+            hold.test = test
+            return wait_held_blocking(slot, hold, immediate=immediate, seconds=seconds)
         finally:
             slot._leave()
 
@@ -384,16 +491,27 @@ class Condition(Derived[bool]):
 
     __slots__ = ()
 
-    async def wait(self, *, timeout: float | None = None) -> None:
+    async def wait(self, *, timeout: float | None = None, held_for: float | None = None) -> None:
         """
-        Wait until it holds. Else as `Watcher.wait_for()`.
+        Wait until it holds, or has held for *held_for* seconds. Else as `Watcher.wait_for()`.
 
         Raises:
             DerivationError: It cannot be computed.
             WaitTimeoutError: It did not hold within *timeout* seconds.
             StoreClosedError: The store was closed.
         """
-        await self.wait_for(True, timeout=timeout)  # noqa: FBT003 -- the value that is waited for
+        value = True
+        await self.wait_for(value, timeout=timeout, held_for=held_for)
+
+    def during(
+        self,
+        value: object = True,  # noqa: FBT002 -- a value
+        /,
+        *,
+        timeout: float | None = None,
+    ) -> During[bool]:
+        """Bind a block of work to the time in which it holds. Else as `Watcher.during()`."""
+        return super().during(value, timeout=timeout)
 
     def __and__(self, other: Watcher[bool]) -> Condition:
         return count_of((self, other), 2, " and ")

@@ -342,6 +342,124 @@ BUGS: Final = (
         "                        node.is_compared\n",
         ("test_derived.py::test_equal_is_what_equals_and_is_of_one_type",),
     ),
+    # What holds for a while, and work that is bound to a state.
+    Bug(
+        "a break that was over when it was seen does not count",
+        "_holding",
+        "        if not is_accepted or self.test is ANYTHING:\n            self._since = None\n",
+        "        if self.test is ANYTHING:\n            self._since = None\n",
+        ("test_held_for.py",),
+    ),
+    Bug(
+        "what follows a change does not count",
+        "_holding",
+        "        if not is_accepted or self.test is ANYTHING:\n",
+        "        if not is_accepted:\n",
+        ("test_held_for.py",),
+    ),
+    Bug(
+        "a hold is full without looking at what was committed",
+        "_holding",
+        "        slot._latest()\n        cell = hold.follow(slot, cell, trail)\n",
+        "        if hold.next_look(deadline) > now:\n"
+        "            cell = hold.follow(slot, cell, trail)\n",
+        ("test_held_for.py",),
+    ),
+    Bug(
+        "what is derived is not computed when a hold is full",
+        "_holding",
+        "        slot._latest()\n        cell = hold.follow(slot, cell, trail)\n",
+        "        cell = hold.follow(slot, cell, trail)\n",
+        ("test_held_for.py",),
+    ),
+    Bug(
+        "a hold may be full behind the deadline",
+        "_holding",
+        "        slot._latest()\n        cell = hold.follow(slot, cell, trail)\n"
+        "        if hold.is_full(min(now, deadline)):\n",
+        "        slot._latest()\n        cell = hold.follow(slot, cell, trail)\n"
+        "        if hold.is_full(now):\n",
+        ("test_held_for.py",),
+    ),
+    Bug(
+        "the cancellation of who wants the task to end is held back",
+        "_during",
+        "        if not self._has_cancelled or self._task.uncancel() > self._requests:\n",
+        "        if not self._has_cancelled or self._task.uncancel() < 0:\n",
+        ("test_during.py",),
+    ),
+    Bug(
+        "a request to cancel is not taken back",
+        "_during",
+        "        if not self._has_cancelled or self._task.uncancel() > self._requests:\n",
+        "        if not self._has_cancelled or self._task.cancelling() - 1 > self._requests:\n",
+        ("test_during.py",),
+    ),
+    Bug(
+        "an error of the block is held back",
+        "_during",
+        "        return kind is not None and issubclass(kind, asyncio.CancelledError)\n",
+        "        return True\n",
+        ("test_during.py",),
+    ),
+    Bug(
+        "a state that was left and entered again goes on",
+        "_during",
+        "            cell, is_found = advance(self.slot, cell, self._end)\n",
+        "            cell = self.slot._latest()\n            is_found = self._end(cell[VALUE])\n",
+        ("test_during.py",),
+    ),
+    Bug(
+        "what ended the state is not looked for when the block is over",
+        "_during",
+        "                waiter.cell = cell if is_found else None\n",
+        "                pass\n",
+        ("test_during.py",),
+    ),
+    Bug(
+        "a block that was left is cancelled",
+        "_during",
+        "        if not self._is_over:\n            self.error =",
+        "        if True:\n            self.error =",
+        ("test_during.py",),
+    ),
+    Bug(
+        "a short visit is skipped",
+        "_supervision",
+        "            if work is not None:\n                doing",
+        "            if work is not None and not visits.pending:\n                doing",
+        ("test_supervision.py",),
+    ),
+    Bug(
+        "what is to run to its end is cancelled",
+        "_supervision",
+        "    if isinstance(work, RunToEnd):\n        await work(visit)\n        return\n",
+        "",
+        ("test_supervision.py",),
+    ),
+    Bug(
+        "a supervision that is cancelled does not wait for its work",
+        "_supervision",
+        "                cancelled = error\n                task.cancel()\n",
+        "                raise\n",
+        ("test_supervision.py",),
+    ),
+    Bug(
+        "the cancellation of a supervision is swallowed",
+        "_supervision",
+        "        if cancelled is not None:\n            raise cancelled\n",
+        "",
+        ("test_supervision.py",),
+    ),
+    Bug(
+        "an equal value begins a visit",
+        "_supervision",
+        "            if is_within is None or not is_within(visit.new):\n".replace(
+            "            ", "        ", 1
+        ),
+        "        if True:\n",
+        ("test_supervision.py",),
+    ),
     # Values: promises P10 and P11.
     Bug(
         "equal values of two types are the same",
