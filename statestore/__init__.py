@@ -31,7 +31,7 @@ from statestore._subscription import BlockingSubscription, BlockingValues, Subsc
 from statestore._supervision import run_to_end
 from statestore._transaction import Transaction
 from statestore._transition_log import TransitionLog, log_transitions
-from statestore._value_watcher import ValueWatcher
+from statestore._value_watcher import BlockingValueWatcher, ValueWatcher
 from statestore._watchdog import Watchdog, warn_stuck
 from statestore._watcher import BlockingWatcher, Condition, Watcher
 from statestore.errors import (
@@ -60,6 +60,7 @@ __all__ = [
     "BlockingError",
     "BlockingStore",
     "BlockingSubscription",
+    "BlockingValueWatcher",
     "BlockingValues",
     "BlockingWatcher",
     "CallbackFailure",

@@ -221,6 +221,7 @@ class Core:
         "families",
         "head",
         "inline",
+        "lines",
         "listeners",
         "mailboxes",
         "names",
@@ -260,6 +261,8 @@ class Core:
         # group of somebody who follows all keys; callbacks left to be run. Mostly empty.
         self.attention: dict[object, Group | None] = {}
         self.turns: dict[Turn, None] = {}
+        # Where blocked threads stand that claim the same. Only the layer above looks inside.
+        self.lines: dict[Any, Any] = {}
         # What computes derived watchers for callbacks. Only the layer above looks inside.
         self.derived: Any = None
         # Weak references to the open recordings, in order of opening. As above.
@@ -368,6 +371,7 @@ class Core:
         self.ends = {}
         self.attention = {}
         self.turns = {}
+        self.lines = {}
         self.derived = None
         self.recordings = {}
         self.inline.reset()

@@ -28,7 +28,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from functools import partial
-from typing import Any, Final, TypeAlias, final
+from typing import Any, Final, Protocol, TypeAlias, final
 
 from statestore._core import NEXT, REVISION, VALUE, Cell, Core, Slot
 from statestore._formulas import NO_VALUE
@@ -296,17 +296,26 @@ class Bell:
         self.waiter.wake()
 
 
+class Drained(Protocol):
+    """What a mailbox has to look at what is new."""
+
+    def drain(self) -> None:
+        """Look."""
+
+
 @final
 class LoopMailbox:
     """All ports of one store on one event loop, which share one wake-up."""
 
-    __slots__ = ("__weakref__", "_dirty", "_is_scheduled", "_loop", "_network", "_ports")
+    __slots__ = ("__weakref__", "_dirty", "_is_scheduled", "_loop", "_network", "_ports", "lines")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._ports: dict[Slot, LoopPort] = {}
-        self._dirty: dict[LoopPort | Bell | LoopNetwork, None] = {}
+        self._dirty: dict[Drained, None] = {}
         self._is_scheduled = False
+        # Where tasks stand that claim. Only the layer above looks inside.
+        self.lines: dict[Any, Any] = {}
         # Weak, for the network has this.
         self._network: weakref.ref[LoopNetwork] | None = None
 
@@ -351,7 +360,7 @@ class LoopMailbox:
         if self._ports.get(slot) is port:
             del self._ports[slot]
 
-    def notify(self, port: LoopPort | Bell | LoopNetwork) -> None:
+    def notify(self, port: Drained) -> None:
         """Have *port* drained soon. From any thread; fails for nobody, be the loop dead."""
         self._dirty[port] = None
         if not self._is_scheduled:
@@ -380,14 +389,20 @@ class LoopMailbox:
 
     def _drain(self) -> None:
         self._is_scheduled = False
-        network = self.known_network()
-        if network is not None and network in self._dirty:
-            # First, as it tells ports in turn.
-            self._drain_one(network)
-        for port in self._dirty.copy():
-            self._drain_one(port)
+        try:
+            network = self.known_network()
+            if network is not None and network in self._dirty:
+                # First, as it tells ports in turn.
+                self._drain_one(network)
+            for port in self._dirty.copy():
+                self._drain_one(port)
+        except BaseException:
+            # What is left is not armed: nobody else would have it drained.
+            if self._dirty and not self._is_scheduled:
+                self._schedule()
+            raise
 
-    def _drain_one(self, port: LoopPort | Bell | LoopNetwork) -> None:
+    def _drain_one(self, port: Drained) -> None:
         del self._dirty[port]
         try:
             port.drain()

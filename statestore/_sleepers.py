@@ -12,8 +12,9 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from time import monotonic
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
+from statestore._claims import Claimant, ThreadLine
 from statestore._core import Core, Group, Listeners, Slot
 from statestore._explaining import Values, explain, surveyed, transitions_between
 from statestore._formulas import Formula
@@ -24,6 +25,9 @@ from statestore._nodes import Input
 from statestore._records import ABSENT, Transition
 from statestore._reports import WaitReport
 from statestore._streams import Stream
+
+Parked: TypeAlias = "Waiter | Claimant"
+"""One that sleeps on an event loop."""
 
 READING = "to give its next record"
 """What a subscription waits for when it is read."""
@@ -76,6 +80,7 @@ def sleepers_of(core: Core) -> list[Sleeper]:
             for port in listeners.ports.copy().values()
             for sleeper in _at(port, names)
         ),
+        *(sleeper for line in core.lines.copy().values() for sleeper in _in_line(line, names)),
     ]
 
 
@@ -145,10 +150,22 @@ def _on_loop(mailbox: LoopMailbox) -> Iterator[Sleeper]:
             if not waiter.future.done():
                 seen = transitions_between(slot, trail, last, waiter.since)
                 yield _task(slot, waiter, mailbox.loop, seen)
+    for line in mailbox.lines.copy().values():
+        for slot, claimant in line.claimants():
+            if not claimant.future.done():
+                yield _task(slot, claimant, mailbox.loop, [])
+
+
+def _in_line(line: ThreadLine, names: dict[int | None, str]) -> Iterator[Sleeper]:
+    """Give the threads that wait for their turn to look; who has that is found at its port."""
+    slot = line.slot
+    for gate in line.gates.copy():
+        if slot is not None and not gate.is_first:
+            yield _blocked(slot, gate.thread, (line.claim.test, gate.began, gate.deadline), names)
 
 
 def _task(
-    slot: Slot, waiter: Waiter, loop: asyncio.AbstractEventLoop, seen: list[Transition[Any]]
+    slot: Slot, waiter: Parked, loop: asyncio.AbstractEventLoop, seen: list[Transition[Any]]
 ) -> Sleeper:
     reader: Any = getattr(waiter, "reader", None)
     test: object = READING if reader is not None else waiter.test or ANYTHING
@@ -174,17 +191,27 @@ def _thread(port: ThreadPort, names: dict[int | None, str]) -> Sleeper:
     reader: Any = port.reader
     asked: Asked | None = port.asked if reader is None else reader._asked
     test, began, deadline = (READING, port.began, None) if asked is None else asked
+    return _blocked(port.slot, port.thread, (test, began, deadline), names)._replace(reader=reader)
+
+
+def _blocked(
+    slot: Slot,
+    thread: int,
+    asked: tuple[object, float, float | None],
+    names: dict[int | None, str],
+) -> Sleeper:
+    test, began, deadline = asked
     return Sleeper(
-        slot=port.slot,
+        slot=slot,
         test=test,
         kind="thread",
-        name=names.get(port.thread, f"thread {port.thread}"),
+        name=names.get(thread, f"thread {thread}"),
         began=began,
         waited=max(0.0, monotonic() - began),
         deadline=deadline,
         seen=[],
-        reader=reader,
-        identity=(port.thread, began),
+        reader=None,
+        identity=(thread, began),
     )
 
 
@@ -197,7 +224,7 @@ def _now(loop: asyncio.AbstractEventLoop) -> float:
     return monotonic()
 
 
-def _name_of_task(waiter: Waiter) -> str:
+def _name_of_task(waiter: Parked) -> str:
     """Name the task that will go on with *waiter*: whose method the future is to call."""
     callbacks: Any = getattr(waiter.future, "_callbacks", None) or ()
     owners: Any = (getattr(callback, "__self__", None) for callback, _ in callbacks)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import itertools
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast, overload
 
+from statestore._blocking import refuse_on_loop
 from statestore._callbacks import InlineMailbox
+from statestore._claims import MISSED, Claim, claim, claim_blocking
 from statestore._closing import Closable
 from statestore._commits import (
     BlockingCommitSubscription,
@@ -16,24 +17,26 @@ from statestore._commits import (
     follow,
     look,
 )
-from statestore._core import ROUNDS, Core, Slot
+from statestore._core import VALUE, Core, Slot
 from statestore._family import Members
 from statestore._fork import adopt
+from statestore._formulas import good, owner_of
 from statestore._inspection import StoreReport
 from statestore._inspector import inspect
 from statestore._keys import Declaration, Family, Key
 from statestore._lifecycle import Lifecycle, check_start
 from statestore._logging import make_reporter
-from statestore._matching import refuse_async
+from statestore._matching import EqualTo, refuse_async
 from statestore._queues import Overflow
 from statestore._recording import KeyOrName, Recording
 from statestore._records import ABSENT, CallbackFailure, Snapshot
 from statestore._text import shorten
-from statestore._transaction import Transaction
+from statestore._transaction import Resolve, Transaction, repeat
 from statestore._value_watcher import ValueWatcher
 from statestore._values import check_immutable
+from statestore._watcher import Watcher
 from statestore.errors import (
-    ConflictError,
+    DifferentStoresError,
     DuplicateKeyError,
     StateStoreError,
     UnknownKeyError,
@@ -176,8 +179,8 @@ class Store(Closable):
 
     @property
     def blocking(self) -> BlockingStore:
-        """Subscriptions to commits for a thread that blocks."""
-        return BlockingStore(self._core, self._slots)
+        """Subscriptions to commits, and claims, for a thread that blocks."""
+        return BlockingStore(self._core, self._slots, self._resolve)
 
     def transaction(self, *, reason: str | None = None) -> Transaction:
         """
@@ -211,25 +214,52 @@ class Store(Closable):
             Exception: What *function* raised; nothing is changed then.
         """
         refuse_async(function, "a transaction function")
-        turn = None
-        try:
-            for rounds in itertools.count():
-                if rounds == ROUNDS:
-                    turn = self._core.take_turn()
-                transaction = self.transaction(reason=reason)
-                try:
-                    with transaction as tx:
-                        result = function(tx)
-                except ConflictError:
-                    # It may be another one's, from inside of *function*.
-                    if not transaction.has_conflicted:
-                        raise
-                else:
-                    return result
-            raise AssertionError  # pragma: no cover -- count() has no end
-        finally:
-            if turn is not None:
-                self._core.end_turn(turn)
+        (result,) = repeat(self._core, lambda: self.transaction(reason=reason), function) or (None,)
+        return cast("T", result)
+
+    async def claim(
+        self,
+        condition: Watcher[bool],
+        function: Callable[[Transaction], T],
+        *,
+        timeout: float | None = None,
+        reason: str | None = None,
+    ) -> T:
+        """
+        Wait until *condition* holds, and change several keys in the same commit.
+
+            idle = app.workers.any(lambda worker: not worker.busy) & app.paused.is_(False)
+            worker = await app.claim(idle, take_one)
+
+        Of all who claim, in any task or thread, one at a time gets a state; the others look again.
+        See `ValueWatcher.claim()` for the order.
+
+        Args:
+            condition: A condition, or another watcher of `bool`, of this store.
+            function: Called with a [`Transaction`][] while the condition holds; all that it reads
+                is of a revision at which it does, and what it writes is committed only if it still
+                holds then. It may be called several times, so it should do nothing but read and
+                write keys.
+            timeout: Seconds to wait at most; 0 or less only looks. None waits for ever.
+            reason: As in `ValueWatcher.set()`.
+
+        Returns:
+            What *function* returned, also if it wrote nothing.
+
+        Raises:
+            Exception: What *function* raised; nothing is changed then.
+            DerivationError: The condition cannot be computed.
+            DifferentStoresError: The condition is one of another store.
+            WaitTimeoutError: It did not hold in time, when it was the turn of this claim.
+            StoreClosedError: The store was closed.
+            TypeError, ValueError: *timeout* is no number of seconds, *condition* no watcher, or
+                *function* asynchronous.
+
+        Cancellation:
+            As in `ValueWatcher.claim()`.
+        """
+        made = _claim_of(self._core, self._resolve, condition, function, reason)
+        return cast("T", await claim(made, timeout))
 
     def snapshot(self) -> Snapshot:
         """
@@ -450,11 +480,14 @@ def _did_you_mean(name: str, names: Iterable[str]) -> str:
 class BlockingStore:
     """The blocking side of a store, from `Store.blocking`."""
 
-    __slots__ = ("_core", "_slots")
+    __slots__ = ("_core", "_resolve", "_slots")
 
-    def __init__(self, core: Core, slots: Callable[[Iterable[Any]], tuple[Slot, ...]]) -> None:
+    def __init__(
+        self, core: Core, slots: Callable[[Iterable[Any]], tuple[Slot, ...]], resolve: Resolve
+    ) -> None:
         self._core = core
         self._slots = slots
+        self._resolve = resolve
 
     def subscribe(
         self,
@@ -464,3 +497,60 @@ class BlockingStore:
     ) -> BlockingCommitSubscription:
         """Open one queue of commits for a thread, as `Store.subscribe()`."""
         return follow(BlockingCommitSubscription, self._core, self._slots(keys), maxlen, overflow)
+
+    def claim(
+        self,
+        condition: Watcher[bool],
+        function: Callable[[Transaction], T],
+        *,
+        timeout: float | None = None,
+        reason: str | None = None,
+    ) -> T:
+        """
+        Block until *condition* holds, and change several keys in the same commit.
+
+        Else as `Store.claim()`.
+
+        Raises:
+            BlockingError: This thread is running an event loop.
+        """
+        refuse_on_loop()
+        made = _claim_of(self._core, self._resolve, condition, function, reason)
+        return cast("T", claim_blocking(made, timeout))
+
+
+def _claim_of(
+    core: Core,
+    resolve: Resolve,
+    condition: Watcher[bool],
+    function: Callable[[Transaction], Any],
+    reason: str | None,
+) -> Claim:
+    refuse_async(function, "a transaction function")
+    if not isinstance(condition, Watcher):
+        msg = f"a condition is a watcher of bool, not {shorten(condition)}"  # type: ignore[unreachable]
+        raise TypeError(msg)
+    if owner_of(condition._source) is not core:
+        msg = (
+            f"{condition.name} is of {owner_of(condition._source).title}, and {core.title} has "
+            "another order of commits; claim it from its own store"
+        )
+        raise DifferentStoresError(msg)
+    test = EqualTo(True)  # noqa: FBT003 -- the value that is waited for
+
+    def attempt(slot: Slot) -> Any:
+        def begin() -> Transaction | None:
+            core.settle_open()
+            cell = slot._latest()
+            if not test(good(cell[VALUE])):
+                return None
+            return Transaction(core, resolve, reason)._holding(slot, cell)
+
+        done = repeat(core, begin, function)
+        return MISSED if done is None else done[0]
+
+    def open_slot() -> Slot:
+        # It ends when the condition is hopeless, as a wait.
+        return condition._open_for(test, immediate=True)[0]
+
+    return Claim(core, open_slot, test, attempt, line=core, same=condition._source)

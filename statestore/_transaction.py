@@ -7,11 +7,12 @@ them is still the newest of its key: then all it saw is still so.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Hashable
 from types import TracebackType
 from typing import Any, TypeAlias, TypeVar, cast, final
 
-from statestore._core import BOX, VALUE, Cell, Change, Core, Slot
+from statestore._core import BOX, ROUNDS, VALUE, Cell, Change, Core, Slot
 from statestore._family import Members
 from statestore._formulas import good
 from statestore._keys import Key
@@ -28,6 +29,24 @@ V = TypeVar("V")
 
 Resolve: TypeAlias = Callable[[Any], Slot]
 """Give the slot of a key or watcher, or raise the error that says why there is none."""
+
+
+@final
+class Held:
+    """
+    A slot that a transaction looks at from outside, as at a key that it has read.
+
+    It may be one of a derived watcher: what that is made of is looked at, too.
+    """
+
+    __slots__ = ("_name", "_slot")
+
+    def __init__(self, slot: Slot) -> None:
+        self._name = slot._name
+        self._slot = slot
+
+    def _tail(self) -> Cell:
+        return self._slot._latest()
 
 
 @final
@@ -58,9 +77,14 @@ class Transaction:
         self._reason = reason
         self._resolve = resolve
         self.has_conflicted = False
-        self._cells: dict[Slot, Cell] = {}
+        self._cells: dict[Slot | Held, Cell] = {}
         self._writes: dict[Slot, Any] = {}
         self._state = "not begun; use it in a `with` block"
+
+    def _holding(self, slot: Slot, cell: Cell) -> Transaction:
+        """Have this one commit only while *cell* is the newest of *slot*."""
+        self._cells[Held(slot)] = cell
+        return self
 
     def __enter__(self) -> Transaction:
         if self._state != "not begun; use it in a `with` block":
@@ -236,3 +260,34 @@ def _is_move(feed: Feed, slot: Slot, value: Any) -> bool:
     if slot._member is None or slot._member[0] is not feed:
         return False
     return slot._cell[VALUE] is ABSENT or type(value) is Removed
+
+
+def repeat(
+    core: Core, begin: Callable[[], Transaction | None], function: Callable[[Transaction], T]
+) -> tuple[T] | None:
+    """
+    Run *function* in a transaction that *begin* makes, and in another one if it conflicts.
+
+    Gives what it returned, or None if *begin* makes none.
+    """
+    turn = None
+    try:
+        for rounds in itertools.count():
+            if rounds == ROUNDS:
+                turn = core.take_turn()
+            transaction = begin()
+            if transaction is None:
+                return None
+            try:
+                with transaction as tx:
+                    result = function(tx)
+            except ConflictError:
+                # It may be another one's, from inside of *function*.
+                if not transaction.has_conflicted:
+                    raise
+            else:
+                return (result,)
+        raise AssertionError  # pragma: no cover -- count() has no end
+    finally:
+        if turn is not None:
+            core.end_turn(turn)

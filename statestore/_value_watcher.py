@@ -7,17 +7,19 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, cast, final
 
+from statestore._blocking import refuse_on_loop
 from statestore._callbacks import CallbackHandle, InlineMailbox
+from statestore._claims import MISSED, Claim, claim, claim_blocking, identity_of
 from statestore._classes import PLAIN
 from statestore._core import BOX, NEXT, REVISION, ROUNDS, VALUE, Cell, Core, Entry, Slot
 from statestore._fork import adopt
 from statestore._formulas import Source, good
 from statestore._logging import make_reporter
-from statestore._matching import EqualTo, refuse_async
+from statestore._matching import EqualTo, Satisfying, refuse_async
 from statestore._records import CallbackFailure, Removed, Transition
 from statestore._text import shorten
 from statestore._values import check_immutable, is_same
-from statestore._watcher import Watcher
+from statestore._watcher import BlockingWatcher, Watcher
 from statestore.errors import StateStoreError
 
 T = TypeVar("T")
@@ -249,6 +251,83 @@ class ValueWatcher(Slot, Watcher[T], Generic[T]):
         refuse_async(function, "an update function")
         return self._made(self._change(lambda old: (function(old),), reason))
 
+    async def claim(
+        self,
+        condition: Callable[[T], object],
+        change: Callable[[T], T],
+        *,
+        timeout: float | None = None,
+        reason: str | None = None,
+    ) -> Transition[T] | None:
+        """
+        Wait until *condition* holds, and change the value in the same commit.
+
+            await app.permits.claim(lambda n: n > 0, lambda n: n - 1)
+
+        The change is made of the very value that the condition was asked about. So of all who
+        claim, in any task or thread, exactly one gets each state; the others look again. A value
+        that came and went while this waited is not seen: it could not be had.
+
+        **Order.** The claims on this watcher that wait on one event loop stand in line. At each
+        state the first of them whose condition holds is tried; one that has just come does not
+        overtake it. Threads that block stand in line, too, one for each condition. Between event
+        loops and threads there is no line: who commits first has it.
+
+        Args:
+            condition: Called with the current value. It must be a plain, pure function: what one
+                call says counts for all claims with the same one, or with a copy of it that has
+                captured the same objects.
+            change: Called with the value that *condition* holds for; gives the new one.
+            timeout: Seconds to wait at most; 0 or less only looks, and takes what is there without
+                standing in line. None waits for ever.
+            reason: As in `set()`.
+
+        Returns:
+            The transition that this made; None if *change* gave an equal value, which counts as a
+            claim and makes none.
+
+        Raises:
+            Exception: What *condition* or *change* raised; this claim ends and nothing is changed.
+                Else as `set()`.
+            WaitTimeoutError: It did not hold in time, when it was the turn of this claim. What was
+                committed before the deadline is found.
+            StoreClosedError: The watcher or its store was closed.
+            KeyRemovedError: It is a member that was removed.
+            TypeError, ValueError: *timeout* is no number of seconds, or a function is asynchronous.
+
+        Cancellation:
+            Before the commit, nothing has happened, and the next one in line is tried. Nothing is
+            awaited between the commit and the return: a cancellation that comes then, out of a
+            callback, reaches the task at its next `await`. What was claimed is returned before.
+
+        Cost:
+            A state wakes one claim on each event loop that waits, not all. It asks each different
+            condition once.
+        """
+        made = self._claim(condition, change, reason)
+        return cast("Transition[T] | None", await claim(made, timeout))
+
+    def _claim(
+        self, condition: Callable[[T], object], change: Callable[[T], T], reason: str | None
+    ) -> Claim:
+        test = Satisfying(condition)
+        refuse_async(change, "a change")
+
+        def decide(old: T) -> tuple[T] | None:
+            return (change(old),) if test(old) else None
+
+        def attempt(_slot: Slot) -> Any:
+            made = self._change(decide, reason)
+            return MISSED if made is False else self._made(made)
+
+        core, same = self._core, identity_of(condition)
+        return Claim(core, self._open, test, attempt, line=self, same=same)
+
+    @property
+    def blocking(self) -> BlockingValueWatcher[T]:
+        """The same waits, subscriptions, values and claims for a thread that blocks."""
+        return BlockingValueWatcher(self)
+
     def close(self) -> None:
         """
         End a watcher that stands alone, as `Store.close()` ends a store.
@@ -321,3 +400,34 @@ class Guarded(ValueWatcher[T]):  # type: ignore[misc]
 
     # A property holds functions, so one of them is overridden by another property.
     value: Any = property(ValueWatcher._get, cast("Any", _put), doc=ValueWatcher.value.__doc__)
+
+
+@final
+class BlockingValueWatcher(BlockingWatcher[T], Generic[T]):
+    """The blocking side of a value watcher, from `ValueWatcher.blocking`."""
+
+    __slots__ = ("_claimed",)
+
+    def __init__(self, watcher: ValueWatcher[T]) -> None:
+        super().__init__(watcher)
+        self._claimed = watcher
+
+    def claim(
+        self,
+        condition: Callable[[T], object],
+        change: Callable[[T], T],
+        *,
+        timeout: float | None = None,
+        reason: str | None = None,
+    ) -> Transition[T] | None:
+        """
+        Block until *condition* holds, and change the value in the same commit.
+
+        Else as `ValueWatcher.claim()`.
+
+        Raises:
+            BlockingError: This thread is running an event loop.
+        """
+        refuse_on_loop()
+        made = self._claimed._claim(condition, change, reason)
+        return cast("Transition[T] | None", claim_blocking(made, timeout))

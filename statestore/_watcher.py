@@ -375,7 +375,6 @@ def _newer(_old: object, new: T) -> T:
     return new
 
 
-@final
 class BlockingWatcher(BlockingWaits[T_co]):
     """The blocking side of a watcher, from `Watcher.blocking`."""
 

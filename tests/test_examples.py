@@ -7,12 +7,14 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import structlog
+
+from statestore import Condition, Store, Transaction, ValueWatcher
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -254,3 +256,65 @@ def test_debug_logging_fails_if_something_is_not_told(
         assert code == asyncio.run(example.main())
     finally:
         structlog.reset_defaults()
+
+
+def test_semaphore_gives_never_too_many() -> None:
+    """The permits go to tasks on two loops and to threads, at most three at a time."""
+    done = run("semaphore.py")
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert re.fullmatch(
+        "1,200 permits taken by 24, at most [1-3] at a time\nnever too many, and none was lost\n",
+        done.stdout,
+    )
+
+
+def test_semaphore_tells_if_there_were_too_many(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a wait and a change that are two steps, the example says so and fails."""
+    example = load("semaphore")
+
+    async def claim(
+        self: ValueWatcher[int],
+        condition: Callable[[int], bool],
+        change: Callable[[int], int],
+    ) -> None:
+        await self.wait_until(condition)
+        await asyncio.sleep(0)
+        self.update(change)
+
+    monkeypatch.setattr(ValueWatcher, "claim", claim)
+
+    assert example.main() == 1
+    assert capsys.readouterr().out.endswith("WRONG\n")
+
+
+def test_leader_election_has_one_leader_at_a_time() -> None:
+    """All candidates lead, one after the other."""
+    done = run("leader_election.py")
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert (
+        "27 terms, led in turn by node 1, node 2, node 3, …\n"
+        "one leader at a time, and all had their turn\n" == done.stdout
+    )
+
+
+async def test_leader_election_tells_of_a_second_leader(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a wait and a change that are two steps, the example says so and fails."""
+    example = load("leader_election")
+
+    async def claim(
+        self: Store, condition: Condition, function: Callable[[Transaction], object]
+    ) -> None:
+        await condition.wait()
+        await asyncio.sleep(0)
+        self.transact(function)
+
+    monkeypatch.setattr(Store, "claim", claim)
+
+    assert await example.main() == 1
+    assert capsys.readouterr().out.endswith("WRONG: two leaders\n")

@@ -26,6 +26,7 @@ from statestore import (
     MutableValueError,
     Store,
     StoreClosedError,
+    Transaction,
     Transition,
     ValueWatcher,
     WaitTimeoutError,
@@ -641,3 +642,42 @@ def test_p14_a_timeout_explains_itself(app: App, loop: StepLoop) -> None:
     assert expected == str(caught.value)
     error = caught.value
     assert ("conn", "connecting", 1, 1.5) == (error.key, error.value, error.revision, error.timeout)
+
+
+# -- P15 One winner --------------------------------------------------------------------------------
+
+
+def test_p15_one_winner(app: App, loop: StepLoop) -> None:
+    """Of those who claim exactly one gets each state, in the order in which they came."""
+    served: list[str] = []
+
+    async def take(name: str) -> None:
+        await app.left.claim(lambda now: now > 0, lambda now: now - 1)
+        served.append(name)
+
+    tasks = [loop.create_task(take(name)) for name in ("first", "cancelled", "second", "third")]
+    loop.settle()
+    tasks[1].cancel()
+    app.left.value = 2
+    loop.settle()
+
+    assert ["first", "second"] == served
+    assert (0, 3) == (app.left.value, app.revision)
+    tasks[3].cancel()
+
+
+def test_p15_several_keys_change_with_their_condition() -> None:
+    """A thread and a store claim: both keys change in the commit in which the condition holds."""
+    app = App()
+
+    def move(tx: Transaction) -> None:
+        tx[App.left] -= 1
+        tx[App.right] += 1
+
+    def claim() -> None:
+        app.blocking.claim(app.left.matches(lambda now: now > 0), move, timeout=PATIENCE)
+
+    in_threads(claim, claim, counts(app.left, 1), counts(app.left, 1))
+
+    assert (0, 2) == (app.left.value, app.right.value)
+    assert_no_trace(app)

@@ -302,6 +302,46 @@ def test_a_thread_that_waits_for_something_derived_is_there(app: App) -> None:
     assert ("thread", ["n", "n.map(abs)"]) == (network.kind, [node.name for node in network.nodes])
 
 
+def test_who_stands_in_line_for_a_claim_is_there(app: App, loop: StepLoop) -> None:
+    """All of the line wait, not only who is tried first; and on a store's condition, too."""
+
+    def is_three(value: int) -> bool:
+        return value == 3
+
+    tasks = [
+        start(loop, app.n.claim(is_three, abs, timeout=timeout), f"claim {timeout}")
+        for timeout in (None, 5)
+    ]
+    tasks.append(start(loop, app.claim(app.n.is_(3), lambda _tx: None), "of all"))
+    waits = app.inspect().waits
+
+    aim = "n to satisfy test_who_stands_in_line_for_a_claim_is_there.<locals>.is_three"
+    assert [
+        ("claim None", aim, None),
+        ("claim 5", aim, 5),
+        ("of all", "n to be 3", None),
+    ] == [(wait.waiter, wait.waited_for, wait.deadline) for wait in waits]
+    for task in tasks:
+        task.cancel()
+    loop.settle()
+    assert () == app.inspect().waits
+
+
+def test_threads_that_stand_in_line_for_a_claim_are_there(app: App) -> None:
+    """Those, too, that sleep until it is their turn to look."""
+    jobs = [Job(lambda: app.n.blocking.claim(lambda n: n > 0, lambda n: n - 1)) for _ in range(3)]
+    waits = app.inspect().waits
+    while len(waits) < 3:
+        waits = app.inspect().waits
+    app.n.value = 3
+    for job in jobs:
+        job.result()
+
+    assert ["thread"] * 3 == [wait.kind for wait in waits]
+    assert 1 == len({wait.waited_for for wait in waits})
+    assert () == app.inspect().waits
+
+
 @pytest.mark.parametrize("read", [next, lambda sub: sub.wait_for(1)])
 def test_a_thread_that_reads_is_there(app: App, read: Callable[[Any], object]) -> None:
     """What it waits for is its wait, or the next record."""

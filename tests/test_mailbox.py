@@ -19,7 +19,7 @@ import pytest
 import structlog.testing
 
 from statestore import Key, Store, SubscriptionError, ValueWatcher, WaitTimeoutError
-from statestore._mailbox import LoopPort
+from statestore._mailbox import LoopMailbox, LoopPort
 from statestore.testing import BrokenLoop, StepLoop, assert_no_trace, in_thread, traces_of
 
 T = TypeVar("T")
@@ -876,6 +876,28 @@ def test_a_wake_up_without_memory_is_made_up_for() -> None:
         assert 1 == state.value
         loop.settle()
         assert 1 == waiting.result()
+
+
+def test_an_interrupt_before_a_port_is_looked_at_loses_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """P104: the loop is told of what is left, also if nothing else ever comes."""
+    app = App()
+    with StepLoop() as loop:
+        task = loop.create_task(app.state.wait_for("open"))
+        loop.settle()
+        app.state.value = "open"
+        with monkeypatch.context() as patch:
+
+            def interrupted(mailbox: LoopMailbox, port: LoopPort) -> None:
+                raise KeyboardInterrupt
+
+            patch.setattr(LoopMailbox, "_drain_one", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                loop.step()
+        loop.settle()
+
+        assert "open" == task.result()
 
 
 def test_an_interrupt_while_waits_are_looked_at_loses_none(

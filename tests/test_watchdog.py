@@ -80,9 +80,8 @@ def test_a_wait_that_lasts_is_told_of_once(app: App, loop: StepLoop, logs: list[
         "kind": "task",
         "left": 70.0,
         "key": "n is 5 and flag is True",
-        "value": "False",
+        "value": False,
         "revision": 0,
-        "age": None,
         "report": "all of 2: n NO (is 0), flag NO; not so since revision 0",
     } == entry
 

@@ -54,6 +54,7 @@ def traces_of(thing: Store | ValueWatcher[Any]) -> list[str]:
             for group in feed.shared.family.copy().values()
         ),
         *(f"{core.title} still knows {slot._name}" for slot in _forgotten(core)),
+        *(f"line of threads: {key!r}" for key in core.lines.copy()),
         *(f"mailbox: {trace}" for trace in _in_mailboxes(core)),
     ]
 
@@ -126,4 +127,5 @@ def _in_mailboxes(core: Core) -> list[str]:
     for mailbox in [mailbox for reference in references if (mailbox := reference()) is not None]:
         found += [f"tasks that wait for {slot._name}" for slot in mailbox._ports.copy()]
         found += [f"{_told(port)}, not told yet" for port in mailbox._dirty.copy()]
+        found += [f"claims that stand in line for {key!r}" for key in mailbox.lines.copy()]
     return found

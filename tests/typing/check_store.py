@@ -133,6 +133,21 @@ def transact(app: App) -> None:
     app.transact(lambda: 1)  # type: ignore[arg-type, misc]  # pyright: ignore[reportArgumentType]
 
 
+async def claim(app: App) -> None:
+    """`claim` takes a condition and returns what its function does."""
+
+    def take(tx: Transaction) -> int:
+        tx[App.n] -= 1
+        return tx[App.n]
+
+    assert_type(await app.claim(app.n.is_not(0) & app.conn.is_not(None), take), int)
+    assert_type(await app.claim(app.n.map(bool), lambda tx: tx[app.conn], timeout=1), Conn)
+    assert_type(app.blocking.claim(app.n.is_(1), take), int)
+    await app.claim(app.n, take)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await app.claim(take, take)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    app.blocking.claim(app.n.is_(1), lambda: 1)  # type: ignore[arg-type, misc]  # pyright: ignore[reportArgumentType]
+
+
 async def commits(app: App) -> None:
     """Take commits from a subscription to the store, and wait for snapshots."""
     with app.subscribe() as sub:

@@ -13,6 +13,7 @@ from typing_extensions import TypeIs
 from statestore import (
     BlockingSubscription,
     BlockingValues,
+    BlockingValueWatcher,
     BlockingWatcher,
     CallbackHandle,
     Ref,
@@ -108,7 +109,7 @@ async def values(watcher: ValueWatcher[Cat]) -> None:
 def blocking(watcher: ValueWatcher[Cat | None]) -> None:
     """See that the blocking side has the same types without `await`."""
     side = watcher.blocking
-    assert_type(side, BlockingWatcher[Cat | None])
+    assert_type(side, BlockingValueWatcher[Cat | None])
     assert_type(side.wait_for(None), Cat | None)
     assert_type(side.wait_for_not(None, timeout=1), Cat | None)
     assert_type(side.wait_for_not_none(), Cat)
@@ -121,6 +122,22 @@ def blocking(watcher: ValueWatcher[Cat | None]) -> None:
         assert_type(sub.wait_for_not_none(), Cat)
     for value in side.values():
         assert_type(value, Cat | None)
+
+
+async def claims(watcher: ValueWatcher[Cat | None]) -> None:
+    """Claim by functions of the value: that gives the transition that it made."""
+
+    def is_free(owner: Animal | None) -> bool:
+        """Take anything wider."""
+        return owner is None
+
+    made = await watcher.claim(is_free, lambda _owner: Cat(), timeout=1)
+    assert_type(made, Transition[Cat | None] | None)
+    made = watcher.blocking.claim(is_free, lambda owner: owner)
+    assert_type(made, Transition[Cat | None] | None)
+    await watcher.claim(is_free, lambda _owner: 1)  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
+    await watcher.claim(len, lambda owner: owner)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    watcher.map(is_free).claim(is_free, is_free)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
 
 
 def callbacks(watcher: ValueWatcher[Cat]) -> None:
