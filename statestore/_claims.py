@@ -159,7 +159,6 @@ class _Group:
 
 
 _order_of: Final = attrgetter("order")
-_claimants_of: Final = attrgetter("claimants")
 
 
 @final
@@ -299,7 +298,7 @@ class _Line:
 
     def _choose(self) -> None:
         # An interrupt may have left a group that is empty.
-        for group in sorted(filter(_claimants_of, self._due), key=_order_of):
+        for group in sorted((g for g in self._due if g.claimants), key=_order_of):
             while group.claimants and self._chosen is None:
                 claimant = group.first
                 holds = self._ask(claimant, group.place.slot)
@@ -531,7 +530,7 @@ def _wait_for_turn(line: ThreadLine, gate: _Gate, deadline: float | None) -> Non
 def _listen(claim: Claim, line: ThreadLine, gate: _Gate, seconds: float | None) -> Any:
     """Try at each state, until the claim has got it or it is too late."""
     slot = line.slot = claim.open_slot()
-    deadline = gate.deadline
+    deadline, seen = gate.deadline, None
     try:
         while True:
             seen = slot._latest()
@@ -540,8 +539,6 @@ def _listen(claim: Claim, line: ThreadLine, gate: _Gate, seconds: float | None) 
                 return result
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
-                # Whoever keeps the error keeps this frame, but shall not keep all that follows.
-                del seen
                 raise timed_out(slot, _now(slot), claim.test, seconds or 0, ())
             ThreadPort(slot, (claim.test, gate.began, deadline)).park(seen, left)
             if slot._is_ended():
@@ -549,4 +546,6 @@ def _listen(claim: Claim, line: ThreadLine, gate: _Gate, seconds: float | None) 
     except (DerivationError, KeyRemovedError, UnreachableError) as error:
         raise _told_of(error, claim, slot) from error.__cause__
     finally:
+        # Whoever keeps an error keeps this frame, but shall not keep all that follows.
+        seen = None
         slot._leave()

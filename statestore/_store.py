@@ -232,7 +232,9 @@ class Store(Closable):
             worker = await app.claim(idle, take_one)
 
         Of all who claim, in any task or thread, one at a time gets a state; the others look again.
-        See `ValueWatcher.claim()` for the order.
+        The claims of the store that wait on one event loop stand in one line, whatever their
+        conditions. Threads that block stand in line with those that claim under the same condition
+        object. Else the order is that of `ValueWatcher.claim()`.
 
         Args:
             condition: A condition, or another watcher of `bool`, of this store.
@@ -257,6 +259,10 @@ class Store(Closable):
 
         Cancellation:
             As in `ValueWatcher.claim()`.
+
+        Cost:
+            As that of `ValueWatcher.claim()`. A condition that is made once is computed once for
+            all who claim under it on one event loop.
         """
         made = _claim_of(self._core, self._resolve, condition, function, reason)
         return cast("T", await claim(made, timeout))

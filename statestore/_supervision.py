@@ -81,9 +81,11 @@ def _checked(function: F) -> F:
     return function
 
 
-async def supervise(visits: Subscription[T], works: Mapping[Any, Work[T]], is_last: Test) -> None:
+async def supervise(
+    visits: Subscription[T], works: Mapping[Any, Work[T]], is_last: Test | None
+) -> None:
     """
-    Do the work of *works* for each of *visits*, up to the first one that *is_last* accepts.
+    Do the work of *works* for each of *visits*, up to the first one that *is_last* accepts, if any.
 
     Raises:
         StoreClosedError: There will be no other visit.
@@ -97,7 +99,7 @@ async def supervise(visits: Subscription[T], works: Mapping[Any, Work[T]], is_la
             if work is not None:
                 doing = _do(work, visit, slot, visits._queue.cell, is_within)
                 await _outlast(asyncio.create_task(doing))
-            if is_last(visit.new):
+            if is_last is not None and is_last(visit.new):
                 return
     msg = f"{slot._core.title} was closed while {slot._name} was supervised"
     raise StoreClosedError(msg)
@@ -111,8 +113,6 @@ async def _do(work: Work[T], visit: Transition[T], slot: Slot, cell: Cell, is_wi
         return
     # If an error ends the visit, whoever reads on meets it.
     with Guard(slot, cell, is_within):
-        # The frame sleeps, and shall not keep all that follows.
-        del cell
         await work(visit)
 
 
@@ -127,7 +127,7 @@ async def _outlast(task: asyncio.Task[None]) -> None:
     try:
         while not task.done():
             try:
-                await asyncio.wait((task,))
+                await _end_of(task)
             except asyncio.CancelledError as error:
                 cancelled = error
                 task.cancel()
@@ -142,3 +142,19 @@ async def _outlast(task: asyncio.Task[None]) -> None:
         # The tracebacks hold this frame; this shall not hold the errors, or what has them.
         del task
         cancelled = failed = None
+
+
+async def _end_of(task: asyncio.Task[None]) -> None:
+    """Sleep until *task* is done; cancelled, leave it alone."""
+    done: asyncio.Future[None] = task.get_loop().create_future()
+
+    def tell(_task: object) -> None:
+        # The loop may have taken this call before it was taken back.
+        if not done.done():
+            done.set_result(None)
+
+    task.add_done_callback(tell)
+    try:
+        await done
+    finally:
+        task.remove_done_callback(tell)

@@ -231,8 +231,9 @@ class Watcher(Waits[T_co]):
             What comes while some work goes on is kept until it has its turn.
         """
         checked = check_works(works)
+        is_last = None if until is ABSENT else EqualTo(until)
         with self.subscribe(initial=True) as visits:
-            await supervise(visits, checked, _last(visits._slot, EqualTo(until)))
+            await supervise(visits, checked, _last(visits._slot, is_last))
 
     def subscribe(
         self, *, initial: bool = False, maxlen: int | None = None, overflow: Overflow = "raise"
@@ -336,12 +337,13 @@ class Watcher(Waits[T_co]):
         raise TypeError(msg)
 
 
-def _last(slot: Slot, until: Test) -> Test:
+def _last(slot: Slot, until: Test | None) -> Test | None:
     """Tell of which visits of *slot* no other follows, or none that matters."""
     lifecycle: Lifecycle[Any] | None = slot._lifecycle
     if lifecycle is None:
         return until
-    return lambda value: until(value) or lifecycle.state_of(value) in lifecycle.final
+    final = lifecycle.final
+    return lambda value: (until is not None and until(value)) or lifecycle.state_of(value) in final
 
 
 @final

@@ -492,7 +492,7 @@ BUGS: Final = (
     Bug(
         "conditions are asked in the order of their first claim",
         "_claims",
-        "sorted(filter(_claimants_of, self._due), key=_order_of)",
+        "sorted((g for g in self._due if g.claimants), key=_order_of)",
         "list(self._due)",
         ("test_claims.py",),
     ),

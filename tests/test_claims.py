@@ -9,6 +9,7 @@ import operator
 import sys
 import threading
 import types
+import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from statestore import (
     DerivationError,
     DifferentStoresError,
     Family,
+    IllegalTransitionError,
     Key,
     KeyRemovedError,
     Lifecycle,
@@ -410,6 +412,23 @@ def test_a_state_wakes_one_and_asks_once(app: App, loop: StepLoop) -> None:
         return steps, len(asked)
 
     assert cost(3) == cost(300)
+
+
+@pytest.mark.parametrize("of_store", [False, True])
+def test_a_claim_in_a_task_that_nobody_knows_goes_on(
+    app: App, loop: StepLoop, of_store: bool
+) -> None:
+    """P020: its registration keeps it alive."""
+    claiming = app.claim(app.free.matches(is_some), enter) if of_store else take(app)
+    known = weakref.ref(loop.create_task(claiming))  # type: ignore[arg-type]
+    del claiming
+    loop.settle()
+    gc.collect()
+    assert known() is not None
+    app.free.value = 1
+    loop.settle()
+
+    assert 0 == app.free.value
 
 
 def test_a_loop_that_stands_still_holds_up_nobody(app: App) -> None:
@@ -1254,6 +1273,21 @@ def test_a_store_claim_times_out(app: App, loop: StepLoop) -> None:
         loop.run(app.claim(app.free.is_(1), enter, timeout=0))
 
 
+def test_an_illegal_move_ends_the_claim_alone(loop: StepLoop) -> None:
+    """P016: what a claim would change is judged as any move; the next one in line is tried."""
+    light = Store().add("light", "red", lifecycle=Lifecycle({"red": {"green"}, "green": {"red"}}))
+    wrong = loop.create_task(light.claim(lambda now: now == "green", lambda _now: "blue"))
+    right = loop.create_task(light.claim(lambda now: now == "green", lambda _now: "red"))
+    loop.settle()
+    light.value = "green"
+    loop.settle()
+    with pytest.raises(IllegalTransitionError, match="only 'red' may follow 'green'"):
+        wrong.result()
+    made = right.result()
+    assert made is not None
+    assert ("green", "red", 3) == (made.old, made.new, made.revision)
+
+
 def test_a_hopeless_claim_ends(loop: StepLoop) -> None:
     """P016: a store's claim on a condition that cannot hold any more raises, as a wait does."""
     store = Store()
@@ -1448,6 +1482,28 @@ def test_a_claim_inside_of_a_claim_does_not_wait_for_itself(app: App) -> None:
 
     assert [Transition(key="free", old=2, new=1, revision=2)] == inner
     assert Transition(key="free", old=1, new=0, revision=3) == outer
+
+
+def test_an_error_keeps_nothing_that_follows(loop: StepLoop) -> None:
+    """P023: whoever keeps it keeps the frames it came through, but not the values."""
+
+    class Value:
+        """Something that can be seen to be gone."""
+
+    watcher = ValueWatcher[object](None)
+    tasks = [loop.create_task(watcher.claim(bool, str, timeout=after)) for after in (0, TIMEOUT)]
+    loop.settle()
+    with pytest.raises(WaitTimeoutError) as caught:
+        watcher.blocking.claim(bool, str, timeout=0)
+    loop.advance(TIMEOUT)
+    watcher.value = value = Value()
+    gone = weakref.ref(value)
+    del value
+    watcher.value = None
+    gc.collect()
+
+    assert gone() is None
+    assert [WaitTimeoutError] * 3 == [type(caught.value), *errors_of(*tasks)]
 
 
 def test_a_gate_may_be_opened_twice() -> None:

@@ -731,9 +731,10 @@ def test_an_equality_that_raises_ends_the_state(loop: StepLoop) -> None:
             return 0
 
     watcher = ValueWatcher[Any]("start")
+    scope = watcher.during("start")
 
     async def main() -> None:
-        async with watcher.during("start"):
+        async with scope:
             await asyncio.Event().wait()
 
     task = start(loop, main())
@@ -741,6 +742,23 @@ def test_an_equality_that_raises_ends_the_state(loop: StepLoop) -> None:
     loop.settle()
 
     assert isinstance(task.exception(), LookupError)
+    assert scope.ended is None
+
+
+def test_what_came_before_the_block_does_not_end_the_state(loop: StepLoop, app: App) -> None:
+    """What others who wait were not shown yet is none of its business."""
+    other = start(loop, app.state.wait_for("never"))
+
+    async def main() -> Transition[str] | None:
+        app.state.value = "other"
+        app.state.value = "goal"
+        async with app.state.during("goal") as scope:
+            pass
+        return scope.ended
+
+    assert start(loop, main()).result() is None
+    other.cancel()
+    loop.settle()
 
 
 def test_it_is_entered_once(loop: StepLoop, app: App) -> None:
@@ -761,7 +779,7 @@ def test_it_is_entered_once(loop: StepLoop, app: App) -> None:
 def test_it_needs_a_task(loop: StepLoop, app: App) -> None:
     """Without a task there is nothing to cancel."""
     with inside(loop), pytest.raises(StateStoreError, match="only in a task"):
-        app.state.during("start").__aenter__().send(None)
+        app.state.during("goal").__aenter__().send(None)
 
 
 def test_it_may_be_left_by_being_closed(app: App) -> None:
@@ -790,28 +808,41 @@ def _no_collector() -> Iterator[None]:
     gc.enable()
 
 
-@pytest.mark.parametrize("way", ["cut", "error"])
+WAYS: Final[dict[str, Callable[[App], object]]] = {
+    "cut": lambda app: app.jobs["a"].set("away"),
+    "over": lambda app: None,
+    "error": App.close,
+    "error at the beginning": lambda app: None,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.usefixtures("_no_collector")
 def test_it_is_no_cycle(app: App, way: str) -> None:
     """A scope, and the error that it raises, go without the collector (P023)."""
     made: list[weakref.ref[Any]] = []
+    job = app.jobs.add("a", "new")
 
     async def main() -> None:
-        scope = app.state.during("start")
+        scope = job.during("goal")
         try:
             async with scope:
-                await asyncio.Event().wait()
-        except StoreClosedError as error:
+                # What a guard holds on to, and is held by.
+                assert scope._guard is not None
+                made.append(weakref.ref(scope._guard._waiter.future))
+                await asyncio.sleep(1)
+        except (StoreClosedError, KeyRemovedError) as error:
             made.append(weakref.ref(error))
-        made.append(weakref.ref(scope._guard))
 
     with StepLoop() as loop:
         task = start(loop, main())
-        if way == "cut":
-            app.state.value = "away"
-        else:
-            app.close()
+        job.value = "goal"
+        if way == "error at the beginning":
+            del app.jobs["a"]
         loop.settle()
+        WAYS[way](app)
+        loop.advance(1)
 
         assert task.done()
+        assert 1 + way.startswith("error") == len(made)
         assert not any(reference() for reference in made)

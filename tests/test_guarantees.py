@@ -185,6 +185,25 @@ async def test_p3_two_plain_waits_may_miss_what_is_between(app: App) -> None:
         await app.conn.wait_for("closing", timeout=0)
 
 
+def test_p3_every_visit_has_its_turn(app: App, loop: StepLoop) -> None:
+    """Work is begun for every visit of a state, those of one tick too, in order."""
+    seen: list[str] = []
+
+    async def note(visit: Transition[str]) -> None:
+        seen.append(visit.new)
+        await asyncio.sleep(0)
+
+    works = dict.fromkeys(("up", "closing"), note)
+    task = loop.create_task(app.conn.supervise(works, until="closed"))
+    loop.settle()
+    for state in ("up", "closing", "up", "closed"):
+        app.conn.value = state
+    loop.settle()
+
+    assert task.done()
+    assert ["up", "closing", "up"] == seen
+
+
 # -- P4 One order, whole commits -------------------------------------------------------------------
 
 
@@ -407,6 +426,37 @@ def test_p8_a_commit_before_the_deadline_is_never_lost(app: App, loop: StepLoop)
     loop.settle()
 
     assert 1 == task.result()
+
+
+def test_p8_what_held_for_a_while_was_not_broken(app: App, loop: StepLoop) -> None:
+    """A break that was over before the loop saw it starts the time anew."""
+    task = loop.create_task(app.conn.wait_for("down", held_for=2))
+    loop.settle()
+    loop.fall_behind(1)
+    app.conn.value = "up"
+    app.conn.value = "down"
+    loop.advance(1)
+    assert not task.done()
+    loop.advance(1)
+
+    assert "down" == task.result()
+
+
+def test_p8_work_bound_to_a_state_holds_back_no_cancellation(app: App, loop: StepLoop) -> None:
+    """Who cancels a task in the moment in which the state ends is obeyed."""
+
+    async def main() -> None:
+        async with app.conn.during("down"):
+            await app.left.wait_for(1)
+
+    task = loop.create_task(main())
+    loop.settle()
+    app.conn.value = "up"
+    loop.steps(2)
+    assert task.cancel()
+    loop.settle()
+
+    assert task.cancelled()
 
 
 # -- P9 Bounded memory, honest loss ----------------------------------------------------------------

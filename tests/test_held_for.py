@@ -281,7 +281,7 @@ STORIES: Final[dict[str, tuple[str, Ask, list[Event], Outcome | None]]] = {
     "no time to hold": (
         "down",
         lambda waits: waits.wait_for("up", held_for=0),
-        [*UP, late(1, "down")],
+        [Event(1, "up"), late(1, "down")],
         Outcome(1, "up"),
     ),
 }
@@ -654,6 +654,35 @@ def test_an_error_is_no_cycle(state: ValueWatcher[Any], way: str) -> None:
 
         assert task.done()
         assert [None] == [error() for error in made]
+
+
+def test_a_timeout_keeps_nothing_of_what_follows(loop: StepLoop, state: ValueWatcher[Any]) -> None:
+    """Whoever keeps the error of a wait keeps none of the values that come later (P022)."""
+    task = start(loop, state.wait_for("up", held_for=HELD, timeout=1))
+    loop.fall_behind(9)
+    state.value = "up"
+    loop.settle()
+    state.value = Opaque(1)
+    kept = weakref.ref(state.value)
+    state.value = "last"
+    gc.collect()
+
+    assert isinstance(task.exception(), WaitTimeoutError)
+    assert kept() is None
+
+
+def test_a_thread_that_is_late_does_not_block() -> None:
+    """What is due by the time at which a thread would block is looked at once more."""
+    times = iter([0.0, 2.0, 3.0])
+    parked: list[float | None] = []
+    with (
+        mock.patch.object(_holding, "time", mock.Mock(monotonic=lambda: next(times))),
+        mock.patch.object(ThreadPort, "park", lambda _port, _cell, left: parked.append(left)),
+        pytest.raises(WaitTimeoutError),
+    ):
+        ValueWatcher("down").blocking.wait_for("up", held_for=HELD, timeout=1)
+
+    assert [0] == parked
 
 
 def test_a_thread_waits_by_the_real_clock() -> None:

@@ -501,6 +501,27 @@ def test_nothing_is_done_behind_the_last_state(loop: StepLoop, app: App, log: Lo
     assert late.result() is None
 
 
+def test_without_a_last_state_nothing_is_compared_with_one(loop: StepLoop, log: Log) -> None:
+    """Values are compared with each other, and with nothing else (P057)."""
+    compared: list[object] = []
+
+    class Value:
+        def __eq__(self, other: object) -> bool:
+            compared.append(type(other))
+            return self is other
+
+        def __hash__(self) -> int:
+            return 1
+
+    watcher = ValueWatcher[Any](Value())
+    task = start(loop, watcher.supervise({}))
+    watcher.value = Value()
+    loop.settle()
+
+    assert {Value} == set(compared)
+    stop(loop, task)
+
+
 @pytest.mark.parametrize("is_cut", [False, True])
 def test_an_error_ends_it(loop: StepLoop, app: App, log: Log, is_cut: bool) -> None:
     """What some work raises, cancelled or not, comes out as it is, and nothing begins after it."""

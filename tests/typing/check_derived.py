@@ -12,6 +12,7 @@ from statestore import (
     BlockingSubscription,
     BlockingWatcher,
     Condition,
+    During,
     Key,
     Store,
     Subscription,
@@ -165,6 +166,9 @@ async def waits(app: App) -> None:
     assert_type(await combine(app.number, app.text).wait_until(bool), tuple[int, str])
     assert_type(maybe.blocking.wait_for_not_none(), int)
     await app.flag.is_(True).wait(timeout=1)
+    await app.flag.is_(True).wait(held_for=1)
+    async with app.flag.is_(True).during(timeout=1) as scope:
+        assert_type(scope, During[bool])
     await app.flag.is_(True).wait(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await app.flag.wait()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
 

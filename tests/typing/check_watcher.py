@@ -16,6 +16,7 @@ from statestore import (
     BlockingValueWatcher,
     BlockingWatcher,
     CallbackHandle,
+    During,
     Ref,
     Subscription,
     Transition,
@@ -23,6 +24,7 @@ from statestore import (
     ValueWatcher,
     Watcher,
     register_immutable,
+    run_to_end,
 )
 
 
@@ -68,6 +70,34 @@ async def waits(watcher: ValueWatcher[Animal | None]) -> None:
     assert_type(await watcher.wait_until(callable), Animal | None)  # type: ignore[assert-type]  # pyright: ignore[reportAssertTypeFailure]
     watcher.wait_for(None, True)  # type: ignore[call-arg, unused-coroutine]  # pyright: ignore[reportCallIssue]
     await watcher.wait_for(None, timeout="1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def works(watcher: Watcher[Animal | None]) -> None:
+    """Bind work to a state: what ended or began it has the type of the value."""
+    assert_type(await watcher.wait_for(None, held_for=2), Animal | None)
+    assert_type(await watcher.wait_until(lambda value: value is None, held_for=2), Animal | None)
+    assert_type(watcher.blocking.wait_for_not_none(held_for=2), Animal)
+    await watcher.wait_for(None, held_for="1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    async with watcher.during(None, timeout=1) as scope:
+        assert_type(scope, During[Animal | None])
+    assert_type(scope.ended, Transition[Animal | None] | None)
+
+    async def serve(visit: Transition[Animal | None]) -> None:
+        assert_type(visit.new, Animal | None)
+
+    async def rest(_visit: object) -> int:
+        return 1
+
+    async def count(visit: Transition[int]) -> None:
+        pass
+
+    def plain(visit: Transition[Animal | None]) -> None:
+        pass
+
+    await watcher.supervise({None: serve, 1: rest, 2: run_to_end(serve)}, until=None)
+    await watcher.supervise({None: count})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+    await watcher.supervise({None: plain})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+    run_to_end(plain)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
 
 
 async def narrowing(watcher: ValueWatcher[Animal], either: ValueWatcher[int | str]) -> None:
