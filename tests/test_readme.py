@@ -36,9 +36,10 @@ def test_python_block_runs_on_its_own(program: str) -> None:
     assert (0, "") == (done.returncode, done.stderr)
 
 
-def test_first_block_says_what_it_prints() -> None:
-    """The first program prints the text of the block that follows it."""
-    assert blocks("text")[0] == run(blocks("python")[0]).stdout
+@pytest.mark.parametrize(("text", "program"), [(0, 0), (1, 2)])
+def test_a_block_says_what_it_prints(text: int, program: int) -> None:
+    """What a program prints is the text of the block that follows it."""
+    assert blocks("text")[text] == run(blocks("python")[program]).stdout
 
 
 def test_commands_are_the_checked_ones() -> None:
