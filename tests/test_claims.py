@@ -1451,6 +1451,21 @@ def test_closing_ends_the_claims_of_threads(parked: threading.Event) -> None:
     assert_no_trace(app)
 
 
+def test_removal_ends_the_claims_of_threads(app: App) -> None:
+    """P091: the first of a line, and the one behind it."""
+    worker = app.workers.add("w1")
+
+    def claim() -> None:
+        with pytest.raises(KeyRemovedError):
+            worker.blocking.claim(is_some, one_less)
+
+    jobs = [Job(claim) for _ in range(2)]
+    wait_for(lambda: len(gates_of(app)) == 2)
+    del app.workers["w1"]
+    for job in jobs:
+        job.result()
+
+
 def test_an_error_in_a_thread_lets_the_next_one_try(app: App) -> None:
     """P056: it ends that claim alone."""
 
