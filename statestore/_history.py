@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import immutables
 
@@ -118,7 +118,8 @@ def _by_name(state: Mapping[str, Any]) -> dict[str, Any]:
     named: dict[str, Any] = {}
     for name, value in state.items():
         if isinstance(value, immutables.Map):
-            named |= {member_name(name, key): each for key, each in value.items()}
+            members = cast("Mapping[Any, Any]", value)
+            named |= {member_name(name, key): each for key, each in members.items()}
         else:
             named[name] = value
     return named

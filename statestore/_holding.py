@@ -99,7 +99,7 @@ class Hold(Wrapping):
         )
 
     @property
-    def suffix(self) -> str:  # type: ignore[override]
+    def suffix(self) -> str:
         """For how long."""
         return f" for {self.held_for:g} s"
 

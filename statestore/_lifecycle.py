@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar, final
 
@@ -195,21 +195,25 @@ def _completed(moves: Mapping[S, Collection[S]]) -> dict[S, frozenset[S]]:
 
 
 def _refuse_gaps(moves: Mapping[Any, object]) -> None:
-    for kind in dict.fromkeys(type(state) for state in moves):
-        if issubclass(kind, enum.Enum):
-            missing = [spell(member) for member in kind if member not in moves]
-            if missing:
-                msg = (
-                    f"the lifecycle has no {', '.join(missing)}; every member of "
-                    f"{kind.__name__} has to be there, as a state or as one that may follow"
-                )
-                raise ValueError(msg)
+    for kind in _enums_of(moves):
+        missing = [spell(member) for member in kind if member not in moves]
+        if missing:
+            msg = (
+                f"the lifecycle has no {', '.join(missing)}; every member of "
+                f"{kind.__name__} has to be there, as a state or as one that may follow"
+            )
+            raise ValueError(msg)
+
+
+def _enums_of(states: Iterable[object]) -> list[type[enum.Enum]]:
+    """Give the enums that *states* are of."""
+    kinds = {type(state): None for state in states if isinstance(state, enum.Enum)}
+    return list(kinds)
 
 
 def _ordered(states: Collection[S]) -> list[S]:
     """Give *states* in an order that does not change from run to run: as in an enum, or by name."""
     places: dict[Any, int] = {}
-    for kind in dict.fromkeys(type(state) for state in states):
-        if issubclass(kind, enum.Enum):
-            places |= {member: place for place, member in enumerate(kind)}
+    for kind in _enums_of(states):
+        places |= {member: place for place, member in enumerate(kind)}
     return sorted(states, key=lambda state: (places.get(state, 0), spell(state)))

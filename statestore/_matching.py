@@ -97,8 +97,10 @@ class Wrapping:
 
     test: Callable[[Any], Any]
 
-    suffix: str = ""
-    """What to say behind the words of the other one."""
+    @property
+    def suffix(self) -> str:
+        """What to say behind the words of the other one."""
+        return ""
 
 
 ANYTHING: Final = Anything()

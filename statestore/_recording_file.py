@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any, Final, final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, cast, final
 
 import attrs
 import immutables
@@ -63,10 +63,12 @@ def parse(lines: Iterator[str], path: str) -> History:
 
 def _tables(history: History) -> Iterator[dict[str, Any]]:
     state = history.state_at(history.since)
+    members: dict[str, Mapping[Any, Any]] = {
+        name: value for name, value in state.items() if isinstance(value, immutables.Map)
+    }
     families = {
-        name: [[_encoded(key), _encoded(each)] for key, each in value.items()]
-        for name, value in state.items()
-        if isinstance(value, immutables.Map)
+        name: [[_encoded(key), _encoded(each)] for key, each in values.items()]
+        for name, values in members.items()
     }
     yield {
         "format": FORMAT,
@@ -115,4 +117,5 @@ def _encoded(value: Any) -> Any:
 def _decoded(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    return ABSENT if "absent" in value else SavedValue(value["words"])
+    table = cast("Mapping[str, Any]", value)
+    return ABSENT if "absent" in table else SavedValue(table["words"])

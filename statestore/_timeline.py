@@ -136,7 +136,8 @@ def draw(
     clocks = [commit.origin.clock for commit in history.commits] or [0.0]
     start, end = clocks[0], clocks[-1]
     margin = (end - start) / 20 or 1.0
-    figure = Figure(figsize=(10, 1 + 0.6 * len(names)), layout="constrained")
+    # What matplotlib says of its types is not all that a strict checker wants to know.
+    figure: Any = Figure(figsize=(10, 1 + 0.6 * len(names)), layout="constrained")
     axes = figure.add_subplot()
     for lane, name in enumerate(names):
         colors: dict[str, str] = {}

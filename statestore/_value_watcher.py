@@ -79,8 +79,8 @@ class ValueWatcher(Slot, Watcher[T], Generic[T]):
 
     @classmethod
     def _in_store(cls, core: Core, name: str, value: object, lifecycle: Any = None) -> Self:
-        kind = cls if lifecycle is None else Guarded
-        watcher = cast("Self", kind.__new__(kind))
+        kind: Any = cls if lifecycle is None else Guarded
+        watcher: Self = kind.__new__(kind)
         Slot.__init__(watcher, core, name, value)
         if lifecycle is not None:
             watcher._lifecycle = lifecycle
@@ -390,7 +390,7 @@ class ValueWatcher(Slot, Watcher[T], Generic[T]):
         return f"<ValueWatcher {self._name!r}: {shorten(value)} at revision {revision}>"
 
 
-class Guarded(ValueWatcher[T]):  # type: ignore[misc]
+class Guarded(ValueWatcher[T]):  # type: ignore[misc]  # pyright: ignore -- final to users
     """One with a lifecycle: a class of its own, so that all others need not look for one."""
 
     __slots__ = ("_lifecycle",)
@@ -399,7 +399,9 @@ class Guarded(ValueWatcher[T]):  # type: ignore[misc]
         return self._change(partial(_decided, (new,))) or None
 
     # A property holds functions, so one of them is overridden by another property.
-    value: Any = property(ValueWatcher._get, cast("Any", _put), doc=ValueWatcher.value.__doc__)
+    value: Any = property(
+        cast("Any", ValueWatcher)._get, cast("Any", _put), doc=ValueWatcher.value.__doc__
+    )
 
 
 @final
