@@ -35,7 +35,7 @@ def spell(value: object, limit: int = 60) -> str:
 
 def plain(value: Any) -> Any:
     """Give *value* if any log can hold it as it is, or else a text."""
-    kind: type[Any] = type(value)
+    kind: object = type(value)
     if kind in (bool, float, type(None)):
         return value
     if kind is int and value.bit_length() <= _BITS:
