@@ -35,12 +35,9 @@ def spell(value: object, limit: int = 60) -> str:
 
 def plain(value: Any) -> Any:
     """Give *value* if any log can hold it as it is, or else a text."""
-    kind: object = type(value)
-    if kind in (bool, float, type(None)):
-        return value
-    if kind is int and value.bit_length() <= _BITS:
-        return value
-    if kind is str and len(value) <= _CHARACTERS:
+    is_short = type(value) is str and len(value) <= _CHARACTERS
+    is_small = type(value) is int and value.bit_length() <= _BITS
+    if is_short or is_small or type(value) in (bool, float, type(None)):
         return value
     return spell(value, _CHARACTERS)
 

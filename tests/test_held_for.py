@@ -224,7 +224,7 @@ STORIES: Final[dict[str, tuple[str, Ask, list[Event], Outcome | None]]] = {
     "not in time, seen late": (
         "down",
         for_up(timeout=5),
-        [Event(4, "up"), late(99)],
+        [Event(4, "up"), Event(4), late(99)],
         Outcome(99, "timeout"),
     ),
     "full behind the deadline, seen late": (

@@ -603,6 +603,27 @@ def test_it_ends_when_there_is_no_value(loop: StepLoop, app: App, log: Log) -> N
     assert ["10", "cut 10", "5", "cut 5"] == log.happened
 
 
+async def test_visits_that_a_thread_makes_have_their_turn() -> None:
+    """Whoever sets, and however fast, no visit is skipped, and each is in its place (P026)."""
+    watcher = ValueWatcher[int](0)
+    seen: list[int] = []
+
+    async def note(visit: Transition[int]) -> None:
+        seen.append(visit.new)
+        await asyncio.Event().wait()
+
+    def set_all() -> None:
+        for number in range(1, 501):
+            watcher.value = number
+
+    setting = asyncio.create_task(asyncio.to_thread(set_all))
+    await watcher.supervise(dict.fromkeys(range(500), note), until=500)
+    await setting
+
+    assert [*range(500)] == seen
+    assert_no_trace(watcher)
+
+
 # Cancelled
 
 
