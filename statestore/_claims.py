@@ -291,10 +291,8 @@ class _Line:
             raise
 
     def _end(self) -> None:
-        for place in self._places.values():
-            for group in place.groups.values():
-                for claimant in group.claimants:
-                    claimant.wake()
+        for _, claimant in self.claimants():
+            claimant.wake()
 
     def _choose(self) -> None:
         # An interrupt may have left a group that is empty.

@@ -33,6 +33,7 @@ from typing import Any, Final, Protocol, TypeAlias, final
 from statestore._core import NEXT, REVISION, VALUE, Cell, Core, Slot
 from statestore._formulas import NO_VALUE
 from statestore._logging import report_loop_failure
+from statestore._matching import Satisfying
 from statestore._network import Network
 from statestore._records import NoValue
 
@@ -65,6 +66,7 @@ class Waiter:
     """One wait that has parked: what it waits for, since when, and what came of it."""
 
     __slots__ = (
+        "ask",
         "began",
         "cell",
         "deadline",
@@ -88,6 +90,8 @@ class Waiter:
         # By the clock of the loop, as is the deadline.
         self.began: float = loop.time()
         self.test = test
+        # What is really called: the user's own function, if it is one.
+        self.ask = test.predicate if isinstance(test, Satisfying) else test
         self.target = target if is_indexable(target) else UNSET
         self.since: int = since[REVISION]
         self.order = 0
@@ -222,8 +226,14 @@ class LoopPort:
             return
         found = self._find(value, revision) if self._targets else []
         for waiter in list(self._tests):
-            if waiter.since < revision and _accepts(waiter, value):
-                found.append(waiter)
+            # `_accepts()`, written out: there may be many.
+            if waiter.since < revision:
+                try:
+                    if waiter.ask is None or waiter.ask(value):
+                        found.append(waiter)
+                except BaseException as error:  # noqa: BLE001 -- as there
+                    waiter.error = error
+                    found.append(waiter)
         found.sort(key=_order_of)
         for waiter in found:
             waiter.cell = cell
@@ -266,7 +276,7 @@ class LoopPort:
 def _accepts(waiter: Waiter, value: object) -> bool:
     """Ask the user's test; what it raises ends this wait alone."""
     try:
-        return waiter.test is None or bool(waiter.test(value))
+        return waiter.ask is None or bool(waiter.ask(value))
     except BaseException as error:  # noqa: BLE001 -- the wait raises it, whatever it is
         waiter.error = error
         return True
