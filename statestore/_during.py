@@ -237,7 +237,7 @@ class During(Generic[T_co]):
         slot = self._open()
         try:
             test = reaching(slot, self._is_within)
-            cell = await wait(slot, test, immediate=True, timeout=self._timeout)
+            cell = await wait(slot, test, immediate=True, timeout=self._timeout, gives_cell=True)
             self._guard = Guard(slot, cell, self._is_within)
         except BaseException:
             slot._leave()

@@ -77,6 +77,7 @@ class Waiter:
         "since",
         "target",
         "test",
+        "timer",
     )
 
     # Not there, to save the time, where there is none.
@@ -95,6 +96,7 @@ class Waiter:
         self.target = target if is_indexable(target) else UNSET
         self.since: int = since[REVISION]
         self.order = 0
+        self.timer: asyncio.TimerHandle | None = None
         self.cell: Cell | None = None
         # Or what stands in place of the value.
         self.error: BaseException | NoValue | None = None
@@ -170,8 +172,18 @@ class LoopPort:
             if self._slot._has_after(cell) or self._slot._core.closed:
                 self.notify()
 
+    def park(self, waiter: Waiter, cell: Cell, seconds: float | None) -> None:
+        """Register *waiter*, which has looked up to *cell*, for *seconds* at most."""
+        self.add(waiter, cell)
+        if seconds is not None:
+            waiter.deadline = waiter.began + seconds
+            loop = self._mailbox.loop
+            waiter.timer = loop.call_at(waiter.deadline, self.expire, waiter)
+
     def discard(self, waiter: Waiter) -> None:
         """Forget *waiter*, if it is still there; with the last one goes the port."""
+        if waiter.timer is not None:
+            waiter.timer.cancel()
         self._forget(waiter)
         if not self._tests and not self._targets:
             self._ports.pop(self._token, None)
@@ -237,7 +249,9 @@ class LoopPort:
         found.sort(key=_order_of)
         for waiter in found:
             waiter.cell = cell
-            waiter.wake()
+            # As `wake()` would.
+            if not waiter.future.done():
+                waiter.future.set_result(None)
             self._forget(waiter)
 
     def waiters(self) -> list[Waiter]:

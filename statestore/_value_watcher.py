@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, cast, final
 
@@ -15,10 +15,12 @@ from statestore._core import BOX, NEXT, REVISION, ROUNDS, VALUE, Cell, Core, Ent
 from statestore._fork import adopt
 from statestore._formulas import Source, good
 from statestore._logging import make_reporter
+from statestore._mailbox import Test
 from statestore._matching import EqualTo, Satisfying, refuse_async
 from statestore._records import CallbackFailure, Removed, Transition
 from statestore._text import shorten
 from statestore._values import check_immutable, is_same
+from statestore._waits import wait
 from statestore._watcher import BlockingWatcher, Watcher
 from statestore.errors import StateStoreError
 
@@ -92,6 +94,19 @@ class ValueWatcher(Slot, Watcher[T], Generic[T]):
 
     def _open(self) -> Slot:
         return self
+
+    def _is_now(self, value: object) -> bool:
+        # An object equals itself here; no code of the user's is called.
+        return self._latest()[VALUE] is value
+
+    def _wait(  # pyright: ignore[reportIncompatibleMethodOverride] -- it is awaited all the same
+        self, test: Test, *, immediate: bool, timeout: float | None, held_for: float | None
+    ) -> Coroutine[Any, Any, Any]:
+        if held_for is None:
+            # Nobody has to leave a key, so there is one coroutine less.
+            slot, test = self._open_for(test, immediate=immediate)
+            return wait(slot, test, immediate=immediate, timeout=timeout)
+        return super()._wait(test, immediate=immediate, timeout=timeout, held_for=held_for)
 
     def _register(self, handle: CallbackHandle) -> tuple[Cell, int]:
         cell = self._latest()

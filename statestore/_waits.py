@@ -112,6 +112,10 @@ class Waits(ABC, Generic[T_co]):
 
     __slots__ = ()
 
+    def _is_now(self, value: object) -> bool:  # noqa: ARG002 -- it takes more to know it
+        """Tell whether the value surely is *value*, as far as that is told quickly."""
+        return False
+
     @abstractmethod
     async def _wait(
         self, test: Test, *, immediate: bool, timeout: float | None, held_for: float | None
@@ -156,6 +160,9 @@ class Waits(ABC, Generic[T_co]):
             *value* is a number, a string, bytes, an enum member or an object that is only equal to
             itself. Other values are compared one by one.
         """
+        if immediate and held_for is None and self._is_now(value):
+            check_timeout(timeout)
+            return cast("T_co", value)
         test = EqualTo(value)
         return cast(
             "T_co",
@@ -291,9 +298,11 @@ def look(slot: Slot, cell: Cell, test: Test, trail: Cell, since: int) -> tuple[C
     return cell, found
 
 
-async def wait(slot: Slot, test: Test, *, immediate: bool, timeout: float | None) -> Cell:
+async def wait(
+    slot: Slot, test: Test, *, immediate: bool, timeout: float | None, gives_cell: bool = False
+) -> Any:
     """
-    Wait until *test* accepts a value of *slot*, and return the cell that has it.
+    Wait until *test* accepts a value of *slot*, and return it, or the cell that has it.
 
     Raises:
         WaitTimeoutError: *timeout* seconds have passed.
@@ -308,12 +317,17 @@ async def wait(slot: Slot, test: Test, *, immediate: bool, timeout: float | None
     if not found and (seconds is None or seconds > 0):
         target = test.target if isinstance(test, EqualTo) else UNSET
         waiter = Waiter(cell, None if test is ANYTHING else test, target)
-        parked = park(slot, cell, waiter, seconds)
-        # No frame that sleeps may hold a cell: it would keep all that follows.
-        del cell, trail
-        port = await parked
+        # `park()`, written out: each coroutine on the way makes it longer.
+        port = loop_mailbox(slot._core, asyncio.get_running_loop()).port(slot, cell)
+        try:
+            port.park(waiter, cell, seconds)
+            # No frame that sleeps may hold a cell: it would keep all that follows.
+            del cell, trail
+            await waiter.future
+        finally:
+            port.discard(waiter)
         if waiter.cell is not None and waiter.error is None:
-            return waiter.cell
+            return waiter.cell if gives_cell else waiter.cell[VALUE]
         cell, trail = port.seen, port.trail()
         del port
         if waiter.error is not None:
@@ -328,7 +342,7 @@ async def wait(slot: Slot, test: Test, *, immediate: bool, timeout: float | None
         slot._latest()
         cell, found = look(slot, cell, test, trail, since)
     if found:
-        return cell
+        return cell if gives_cell else cell[VALUE]
     try:
         seen = transitions_between(slot, trail, cell, since)
         raise timed_out(slot, (cell[VALUE], cell[REVISION]), test, seconds or 0.0, seen)
@@ -377,18 +391,11 @@ async def park(slot: Slot, cell: Cell, waiter: Waiter, seconds: float | None) ->
 
     Gives the port, which knows the last cell that was looked at on its behalf.
     """
-    loop = asyncio.get_running_loop()
-    port = loop_mailbox(slot._core, loop).port(slot, cell)
-    timer = None
+    port = loop_mailbox(slot._core, asyncio.get_running_loop()).port(slot, cell)
     try:
-        port.add(waiter, cell)
+        port.park(waiter, cell, seconds)
         del cell
-        if seconds is not None:
-            waiter.deadline = waiter.began + seconds
-            timer = loop.call_at(waiter.deadline, port.expire, waiter)
         await waiter.future
         return port
     finally:
         port.discard(waiter)
-        if timer is not None:
-            timer.cancel()

@@ -326,7 +326,7 @@ class Watcher(Waits[T_co]):
         slot, test = self._open_for(test, immediate=immediate)
         try:
             if hold is None:
-                return (await wait(slot, test, immediate=immediate, timeout=timeout))[VALUE]
+                return await wait(slot, test, immediate=immediate, timeout=timeout)
             hold.test = test
             return await wait_held(slot, hold, immediate=immediate, timeout=timeout)
         finally:

@@ -21,12 +21,12 @@ from statestore import (
     WaitTimeoutError,
     Watcher,
     _streams,
-    _waits,
     all_of,
     any_of,
     at_least,
     combine,
 )
+from statestore._mailbox import LoopPort
 from statestore.testing import StepLoop, assert_no_trace, in_thread
 from support.families import Pool, removed
 from support.streams import drain, drain_to_error
@@ -175,7 +175,7 @@ class TestWaits:
         self, pool: Pool, monkeypatch: pytest.MonkeyPatch, loop: StepLoop, wait: Wait
     ) -> None:
         """P027: a member that goes right before the wait can be woken is found all the same."""
-        overtake(monkeypatch, _waits, "park", pool)
+        overtake(monkeypatch, LoopPort, "park", pool)
 
         task = loop.create_task(wait(pool.workers.add("a")))
         loop.settle()
