@@ -1,0 +1,1 @@
+"""The benchmark: contenders, workloads, how they are measured and shown."""
