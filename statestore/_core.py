@@ -133,8 +133,12 @@ class Slot:
             self._core.settle()
         return self._tail()
 
-    def _is_ended(self) -> bool:
-        """Apply what is committed; tell whether nothing can follow any more."""
+    def _is_ended(self, share: int | None = None) -> bool:  # noqa: ARG002 -- for what is derived
+        """
+        Apply what is committed; tell whether nothing can follow any more.
+
+        What is derived is computed for at most *share* commits, so that a loop gets on.
+        """
         self._core.settle()
         return self._core.closed
 

@@ -44,6 +44,9 @@ Asked: TypeAlias = tuple[Test, float, float | None]
 
 UNSET: Final = object()
 
+SHARE: Final = 256
+"""After how many transitions a loop sees to others before it goes on."""
+
 SHOWN: Final = 3
 """How many of the transitions that a wait has seen last it can tell of."""
 
@@ -197,9 +200,12 @@ class LoopPort:
             self._token = object()
             self._ports[self._token] = self
         # Asked before the chain is walked: what was committed before the end is in the chain.
-        ended = self._slot._is_ended()
+        ended = self._slot._is_ended(SHARE)
         recent = self._recent
-        while (cell := self.seen[NEXT]) is not None:
+        for _ in range(SHARE):
+            cell = self.seen[NEXT]
+            if cell is None:
+                break
             self._show(cell)
             # Afterwards: an exception that cuts it short has the cell shown once more.
             self.seen = cell
@@ -207,7 +213,9 @@ class LoopPort:
                 recent.append(cell)
         if recent is None and (self._tests or self._targets):
             self._begin_list()
-        if ended:
+        if self.seen[NEXT] is not None:
+            self.notify()
+        elif ended:
             for waiter in self.waiters():
                 waiter.wake()
 
@@ -228,7 +236,11 @@ class LoopPort:
 
     def expire(self, waiter: Waiter) -> None:
         """End *waiter*, whose time is up, unless what it waits for was committed before."""
+        # All of it, as there is no other time to look.
+        self._slot._latest()
         self.drain()
+        while self.seen[NEXT] is not None:
+            self.drain()
         waiter.wake()
 
     def _show(self, cell: Cell) -> None:
@@ -446,9 +458,9 @@ class LoopNetwork(Network):
         self._mailbox = mailbox
 
     def drain(self) -> None:
-        """Compute what is new; at the end of the store have all outlets looked at."""
-        self.advance()
-        if self.core.closed:
+        """Compute what is new, or a share; at the end of the store have all outlets looked at."""
+        # What is left has it notified again.
+        if self.advance(SHARE) and self.core.closed:
             for outlet in self.outlets():
                 outlet.tell()
 

@@ -71,10 +71,10 @@ class Outlet(Slot):
         self._network.advance()
         return self._tail()
 
-    def _is_ended(self) -> bool:
+    def _is_ended(self, share: int | None = None) -> bool:
         # The end is looked at first: what was committed before it is computed then.
         ended = super()._is_ended()
-        return self._network.advance() and ended
+        return self._network.advance(share) and ended
 
     def _has_after(self, cell: Cell) -> bool:
         return cell[NEXT] is not None or bool(self._network.dirty)
@@ -162,10 +162,17 @@ class Network:
         self.dirty[source] = None
         self._wake()
 
-    def advance(self) -> bool:
-        """Take in everything that is committed; tell whether no other frame was at it."""
+    def advance(self, share: int | None = None) -> bool:
+        """
+        Take in everything that is committed, or a share of it: that many steps of an input.
+
+        Gives whether that was all, and no other frame was at it.
+        """
         revision = self.core.settle()[0]
-        return not self or self._if_free(lambda: self._advance(revision))
+        if not self:
+            return True
+        is_done = self._if_free(lambda: self._advance(revision, share))
+        return is_done and not (share is not None and self.dirty)
 
     def open(self, formula: Formula) -> Outlet:
         """Give the chain of *formula*, as of now."""
@@ -223,10 +230,10 @@ class Network:
 
     # Only for the frame that has the right.
 
-    def _advance(self, revision: int) -> None:
-        """Take in what is committed up to *revision*."""
+    def _advance(self, revision: int, share: int | None = None) -> None:
+        """Take in what is committed up to *revision*, or a share of it."""
         self._put_in_order()
-        self._walk(revision)
+        self._walk(revision, share)
 
     def _put_in_order(self) -> None:
         """Leave nothing half done, and nothing that nobody needs."""
@@ -235,13 +242,15 @@ class Network:
         if self._dropped:
             self._prune()
 
-    def _walk(self, revision: int) -> None:
-        """Take in what is committed up to *revision*; the graph stays as it is."""
+    def _walk(self, revision: int, share: int | None = None) -> None:
+        """Take in what is committed up to *revision*, or a share; the graph stays as it is."""
         marked = self.dirty.copy()
         self._is_broken = True
         # No loop in here: CPython does not guard all that belongs to one.
         try:
             inputs = self._arm(marked)
+            if share is not None:
+                revision = _within(share, inputs, revision)
             if len(inputs) == 1:
                 self._follow_one(inputs[0], revision)
             else:
@@ -427,6 +436,20 @@ class Network:
                 self._graph.remove(node)
             self._dropped.remove(reference)
         self._is_broken = False
+
+
+def _within(share: int, inputs: Iterable[Input], revision: int) -> int:
+    """Give a revision, at most *revision*, up to which no input has more steps than *share*."""
+    for source in inputs:
+        cell = source.cell
+        for _ in range(share):
+            after = cell[NEXT]
+            if after is None or after[REVISION] >= revision:
+                break
+            cell = after
+        else:
+            revision = min(revision, cell[REVISION])
+    return revision
 
 
 def outlet_of(node: Node) -> Outlet | None:

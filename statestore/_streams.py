@@ -28,7 +28,7 @@ from statestore._explaining import (
     with_report,
 )
 from statestore._formulas import NO_VALUE, good, last_good
-from statestore._mailbox import UNSET, Asked, Test, ThreadPort, Waiter, running_loop
+from statestore._mailbox import SHARE, UNSET, Asked, Test, ThreadPort, Waiter, running_loop
 from statestore._queues import ChainQueue, Item, Lag, NewestQueue, Ring
 from statestore._reach import begins_with, reaching
 from statestore._records import Commit, Removed, Transition
@@ -201,10 +201,10 @@ class Stream(Closable, ABC, Generic[R_co]):
         state = "closed" if self._closed else "open"
         return f"<{state} {type(self).__name__} of {self._slot._name!r}>"
 
-    def _is_ended(self) -> bool:
+    def _is_ended(self, share: int | None = None) -> bool:
         # To be read before a take: what was committed before the end is then in the queue.
         self._refuse_inherited()
-        return self._slot._is_ended() or self._closed
+        return self._slot._is_ended(share) or self._closed
 
     def _take(self) -> Item | None:
         item = self._first
@@ -357,7 +357,7 @@ class AsyncStream(Stream[R_co]):
                 await self._pause()
             item = self._take()
             while item is None:
-                ended = self._is_ended()
+                ended = self._is_ended(SHARE)
                 item = self._take()
                 if item is None:
                     if ended:
@@ -412,7 +412,7 @@ class AsyncStream(Stream[R_co]):
             self._in_a_row += 1
             if self._in_a_row > YIELD_EVERY:
                 await self._pause()
-            ended = self._is_ended()
+            ended = self._is_ended(SHARE)
             left = deadline - loop.time()
             if left <= 0 and last is None:
                 last = self._slot._latest()[REVISION]

@@ -321,6 +321,27 @@ BUGS: Final = (
         ("test_combine.py::test_each_commit_of_a_source_makes_a_transition",),
     ),
     Bug(
+        "a loop does not come back to what it has left for later",
+        "_mailbox",
+        "        if self.seen[NEXT] is not None:\n            self.notify()\n",
+        "        if self.seen[NEXT] is not None:\n            pass\n",
+        ("test_backlogs.py",),
+    ),
+    Bug(
+        "all that is derived is computed at once",
+        "_network",
+        "            revision = min(revision, cell[REVISION])\n",
+        "            pass\n",
+        ("test_backlogs.py",),
+    ),
+    Bug(
+        "a wait whose time is up looks at a share only",
+        "_mailbox",
+        "        while self.seen[NEXT] is not None:\n            self.drain()\n",
+        "",
+        ("test_backlogs.py",),
+    ),
+    Bug(
         "an input is not armed again",
         "_network",
         "                source.arm()\n",

@@ -2225,9 +2225,9 @@ def test_what_comes_right_before_the_end_is_delivered(
     advance = Network.advance
     looks = 0
 
-    def advance_then_end(self: Network) -> bool:
+    def advance_then_end(self: Network, *share: Any) -> bool:
         nonlocal looks
-        is_done = advance(self)
+        is_done = advance(self, *share)
         looks += 1
         if looks == at:
             case.set(1)
