@@ -10,7 +10,7 @@ from statestore._formulas import gather
 from statestore._matching import Satisfying
 from statestore._members import Feed, Membership, changes_of_keys
 from statestore._queues import Item, Overflow, make_queue
-from statestore._records import ABSENT, Commit, Removed, Snapshot, Transition
+from statestore._records import ABSENT, Commit, Removed, Snapshot, make_transition
 from statestore._streams import AsyncStream, BlockingStream, Stream
 
 StreamT = TypeVar("StreamT", bound="_Commits")
@@ -121,11 +121,12 @@ class _Commits(Stream[Commit]):
         super()._opened()
         self._state = None
 
-    _takes_plainly = False
+    def _takes_plainly(self) -> bool:
+        return self._state is None
 
     def _record(self, old: Any, new: Any, revision: int, missed: int) -> Commit:  # noqa: ARG002 -- there is none before
         transitions = tuple(
-            Transition(key=slot._name, old=before, new=shown(after), revision=revision)
+            make_transition(slot._name, before, shown(after), revision, 0)
             for slot, before, after in changes_of_keys(new)
         )
         return Commit(revision=revision, transitions=transitions, missed=missed)

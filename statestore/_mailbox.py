@@ -236,11 +236,8 @@ class LoopPort:
 
     def expire(self, waiter: Waiter) -> None:
         """End *waiter*, whose time is up, unless what it waits for was committed before."""
-        # All of it, as there is no other time to look.
-        self._slot._latest()
+        # What is left then is looked at by the wait itself.
         self.drain()
-        while self.seen[NEXT] is not None:
-            self.drain()
         waiter.wake()
 
     def _show(self, cell: Cell) -> None:

@@ -59,9 +59,6 @@ class Stream(Closable, ABC, Generic[R_co]):
 
     _warns = True
 
-    _takes_plainly = True
-    """Whether `_take()` does nothing besides."""
-
     __slots__ = (
         "__weakref__",
         "_asked",
@@ -106,6 +103,10 @@ class Stream(Closable, ABC, Generic[R_co]):
 
     def _opened(self) -> None:
         """Note what a subclass has to note at the opening."""
+
+    def _takes_plainly(self) -> bool:
+        """Tell whether `_take()` does nothing besides."""
+        return True
 
     @abstractmethod
     def _record(self, old: Any, new: Any, revision: int, missed: int) -> R_co:
@@ -381,7 +382,7 @@ class AsyncStream(Stream[R_co]):
 
     def _end(self) -> None:
         self._in_use = False
-        if self._takes_plainly and type(self._queue) is ChainQueue:
+        if self._takes_plainly() and type(self._queue) is ChainQueue:
             self._quick = self._loop
 
     async def _scan(self, test: Test, *, immediate: bool, timeout: float | None) -> Any:

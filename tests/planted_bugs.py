@@ -335,13 +335,6 @@ BUGS: Final = (
         ("test_backlogs.py",),
     ),
     Bug(
-        "a wait whose time is up looks at a share only",
-        "_mailbox",
-        "        while self.seen[NEXT] is not None:\n            self.drain()\n",
-        "",
-        ("test_backlogs.py",),
-    ),
-    Bug(
         "an input is not armed again",
         "_network",
         "                source.arm()\n",

@@ -49,7 +49,6 @@ NO_VALUES: Final = "no values"
 LOSES: Final = "loses"
 NO_THREADS: Final = "no threads"
 UNORDERED: Final = "no order"
-GLITCHES: Final = "glitches"
 
 PATIENCE: Final = 120.0
 """Seconds after which a contender is given up in one workload."""

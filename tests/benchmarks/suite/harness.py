@@ -19,12 +19,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from suite import (
+    asyncio_peers,
     callback_peers,
     derived,
     growth,
     latency,
     memory,
-    peers,
+    queue_peers,
     streams,
     trio_peer,
     values,
@@ -36,7 +37,12 @@ from suite.ours import Statestore, ours
 from suite.revisions import package_at
 from suite.workload import LostError, Row, Sizes, Workload
 
-PEERS: Final[Sequence[Any]] = (*peers.KINDS, *trio_peer.KINDS, *callback_peers.KINDS)
+PEERS: Final[Sequence[Any]] = (
+    *queue_peers.KINDS,
+    *asyncio_peers.KINDS,
+    *trio_peer.KINDS,
+    *callback_peers.KINDS,
+)
 
 PACKAGES: Final = (
     "aiologic",

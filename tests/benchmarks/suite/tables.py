@@ -59,6 +59,8 @@ def times(value: float, other: float | None) -> str:
     if not other:
         return "-"
     ratio = value / other
+    if ratio < 0.1:
+        return f"{ratio:.1g}"
     return f"{ratio:,.2f}" if ratio < 100 else f"{ratio:,.0f}"
 
 
