@@ -20,6 +20,7 @@ from typing import Any, final
 
 from statestore._core import NEXT, REVISION, VALUE, Cell, Slot
 from statestore._explaining import closed_while_waiting, timed_out, transitions_between
+from statestore._formulas import walk_to
 from statestore._mailbox import UNSET, Test, ThreadPort, Waiter, trimmed
 from statestore._matching import ANYTHING, EqualTo, Wrapping
 from statestore._records import Transition
@@ -154,7 +155,8 @@ async def wait_held(slot: Slot, hold: Hold, *, immediate: bool, timeout: float |
         # As in `wait()`.
         del cell, trail
         port = await parked
-        cell, trail = port.seen, port.trail()
+        # As in `wait()`.
+        cell, trail = walk_to(port.seen, waiter.since), port.trail()
         del port
         if waiter.error is not None:
             try:

@@ -204,7 +204,7 @@ class LoopPort:
         recent = self._recent
         for _ in range(SHARE):
             cell = self.seen[NEXT]
-            if cell is None:
+            if cell is None or not (self._tests or self._targets):
                 break
             self._show(cell)
             # Afterwards: an exception that cuts it short has the cell shown once more.
@@ -213,7 +213,7 @@ class LoopPort:
                 recent.append(cell)
         if recent is None and (self._tests or self._targets):
             self._begin_list()
-        if self.seen[NEXT] is not None:
+        if self.seen[NEXT] is not None and (self._tests or self._targets):
             self.notify()
         elif ended:
             for waiter in self.waiters():

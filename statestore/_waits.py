@@ -23,7 +23,7 @@ from statestore._explaining import (
     transitions_between,
     unanswered,
 )
-from statestore._formulas import NO_VALUE
+from statestore._formulas import NO_VALUE, walk_to
 from statestore._mailbox import UNSET, Bell, LoopPort, Test, Waiter, loop_mailbox
 from statestore._matching import ANYTHING, NOT_NONE, EqualTo, Satisfying, UnequalTo
 from statestore._reach import begins_with
@@ -328,7 +328,8 @@ async def wait(
             port.discard(waiter)
         if waiter.cell is not None and waiter.error is None:
             return waiter.cell if gives_cell else waiter.cell[VALUE]
-        cell, trail = port.seen, port.trail()
+        # Others of the port may be shown yet what was there before this one began.
+        cell, trail = walk_to(port.seen, since), port.trail()
         del port
         if waiter.error is not None:
             try:

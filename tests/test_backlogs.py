@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from statestore import Key, Store, StoreClosedError, Watcher, combine
+from statestore import Key, Store, StoreClosedError, WaitTimeoutError, Watcher, combine
 from statestore._mailbox import SHARE
 from statestore.testing import StepLoop, inside
 
@@ -126,6 +126,29 @@ def test_at_its_deadline_a_wait_looks_at_all(
     loop.settle()
 
     assert MANY == task.result()
+
+
+@pytest.mark.parametrize("held_for", [None, 0.001])
+@each_watcher
+def test_a_wait_that_begins_behind_a_backlog_is_told_of_none_of_it(
+    app: App,
+    loop: StepLoop,
+    derive: Callable[[App], Watcher[int]],
+    held_for: float | None,
+) -> None:
+    """P002: it wants what comes after its own beginning, be others shown older things still."""
+    watcher = derive(app)
+    first = start(loop, watcher.wait_for(-1))
+    with inside(loop):
+        fill(app, 20 * SHARE)
+    late = loop.create_task(watcher.wait_for(15 * SHARE, timeout=1, held_for=held_for))
+    loop.steps(2)
+    loop.fall_behind(1)
+    while not late.done():
+        loop.step()
+
+    assert isinstance(late.exception(), WaitTimeoutError)
+    assert not first.done()
 
 
 @each_watcher
