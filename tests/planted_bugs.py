@@ -323,8 +323,8 @@ BUGS: Final = (
     Bug(
         "a loop does not come back to what it has left for later",
         "_mailbox",
-        "        if self.seen[NEXT] is not None:\n            self.notify()\n",
-        "        if self.seen[NEXT] is not None:\n            pass\n",
+        "(self._tests or self._targets):\n            self.notify()\n",
+        "(self._tests or self._targets):\n            pass\n",
         ("test_backlogs.py",),
     ),
     Bug(
