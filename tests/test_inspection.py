@@ -321,6 +321,10 @@ def test_who_stands_in_line_for_a_claim_is_there(app: App, loop: StepLoop) -> No
         ("claim 5", aim, 5),
         ("of all", "n to be 3", None),
     ] == [(wait.waiter, wait.waited_for, wait.deadline) for wait in waits]
+    app.n.value = 3
+    loop.step()
+    # Chosen, and about to go on.
+    assert ["claim 5"] == [wait.waiter for wait in app.inspect().waits]
     for task in tasks:
         task.cancel()
     loop.settle()
