@@ -181,7 +181,8 @@ class LoopPort:
         if seconds is not None:
             waiter.deadline = waiter.began + seconds
             loop = self._mailbox.loop
-            waiter.timer = loop.call_at(waiter.deadline, self.expire, waiter)
+            # What was committed before is looked at by the wait itself.
+            waiter.timer = loop.call_at(waiter.deadline, waiter.wake)
 
     def discard(self, waiter: Waiter) -> None:
         """Forget *waiter*, if it is still there; with the last one goes the port."""
@@ -233,12 +234,6 @@ class LoopPort:
         self._recent = recent
         # Afterwards: there is always one of the two.
         self._start = None
-
-    def expire(self, waiter: Waiter) -> None:
-        """End *waiter*, whose time is up, unless what it waits for was committed before."""
-        # What is left then is looked at by the wait itself.
-        self.drain()
-        waiter.wake()
 
     def _show(self, cell: Cell) -> None:
         value, revision, _ = cell
