@@ -107,7 +107,7 @@ class Guard:
             cell, is_found = advance(self.slot, cell, self._end)
         except Exception as raised:  # noqa: BLE001 -- it ends the state, as one that comes later
             error = raised
-        waiter = Waiter(cell, self._end, UNSET)
+        waiter = Waiter(asyncio.get_running_loop(), cell, self._end, UNSET)
         if is_found or is_closed or error is not None:
             waiter.cell, waiter.error = cell if is_found else None, error
             waiter.wake()

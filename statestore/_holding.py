@@ -91,13 +91,13 @@ class Hold(Wrapping):
 
     def waiter(self, cell: Cell) -> Waiter:
         """Make what waits behind *cell* for the run to begin or to end."""
+        loop = asyncio.get_running_loop()
         if self.test is ANYTHING:
-            return Waiter(cell, None, UNSET)
+            return Waiter(loop, cell, None, UNSET)
         if self._is_on:
-            return Waiter(cell, Break(self), UNSET)
-        return Waiter(
-            cell, self.test, self.test.target if isinstance(self.test, EqualTo) else UNSET
-        )
+            return Waiter(loop, cell, Break(self), UNSET)
+        target = self.test.target if isinstance(self.test, EqualTo) else UNSET
+        return Waiter(loop, cell, self.test, target)
 
     @property
     def suffix(self) -> str:

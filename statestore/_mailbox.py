@@ -85,11 +85,13 @@ class Waiter:
 
     # Not there, to save the time, where there is none.
     deadline: float
+    order: int
     reader: object
     """The subscription that sleeps."""
 
-    def __init__(self, since: Cell, test: Test | None, target: object) -> None:
-        loop = asyncio.get_running_loop()
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, since: Cell, test: Test | None, target: object
+    ) -> None:
         self.future: asyncio.Future[None] = loop.create_future()
         # By the clock of the loop, as is the deadline.
         self.began: float = loop.time()
@@ -98,7 +100,6 @@ class Waiter:
         self.ask = test.predicate if isinstance(test, Satisfying) else test
         self.target = target if is_indexable(target) else UNSET
         self.since: int = since[REVISION]
-        self.order = 0
         self.timer: asyncio.TimerHandle | None = None
         self.cell: Cell | None = None
         # Or what stands in place of the value.
@@ -162,8 +163,12 @@ class LoopPort:
         """Have the loop drain this port soon."""
         self._mailbox.notify(self)
 
-    def add(self, waiter: Waiter, cell: Cell) -> None:
-        """Register *waiter*, which has itself looked at every cell up to *cell*."""
+    def add(self, waiter: Waiter, cell: Cell, seconds: float | None = None) -> None:
+        """
+        Register *waiter*, which has itself looked at every cell up to *cell*.
+
+        It is woken after *seconds* at the latest.
+        """
         self._turn += 1
         waiter.order = self._turn
         if waiter.target is UNSET:
@@ -174,15 +179,10 @@ class LoopPort:
             self._ports[self._token] = self
             if self._slot._has_after(cell) or self._slot._core.closed:
                 self.notify()
-
-    def park(self, waiter: Waiter, cell: Cell, seconds: float | None) -> None:
-        """Register *waiter*, which has looked up to *cell*, for *seconds* at most."""
-        self.add(waiter, cell)
         if seconds is not None:
             waiter.deadline = waiter.began + seconds
-            loop = self._mailbox.loop
             # What was committed before is looked at by the wait itself.
-            waiter.timer = loop.call_at(waiter.deadline, waiter.wake)
+            waiter.timer = self._mailbox.loop.call_at(waiter.deadline, waiter.wake)
 
     def discard(self, waiter: Waiter) -> None:
         """Forget *waiter*, if it is still there; with the last one goes the port."""
@@ -212,11 +212,13 @@ class LoopPort:
             self.seen = cell
             if recent is not None:
                 recent.append(cell)
-        if recent is None and (self._tests or self._targets):
-            self._begin_list()
-        if self.seen[NEXT] is not None and (self._tests or self._targets):
-            self.notify()
-        elif ended:
+        if self._tests or self._targets:
+            if recent is None:
+                self._begin_list()
+            if self.seen[NEXT] is not None:
+                self.notify()
+                return
+        if ended:
             for waiter in self.waiters():
                 waiter.wake()
 
@@ -241,7 +243,7 @@ class LoopPort:
             self._fail(cell)
             return
         found = self._find(value, revision) if self._targets else []
-        for waiter in list(self._tests):
+        for waiter in list(self._tests) if self._tests else ():
             # `_accepts()`, written out: there may be many.
             if waiter.since < revision:
                 try:
@@ -250,7 +252,8 @@ class LoopPort:
                 except BaseException as error:  # noqa: BLE001 -- as there
                     waiter.error = error
                     found.append(waiter)
-        found.sort(key=_order_of)
+        if len(found) > 1:
+            found.sort(key=_order_of)
         for waiter in found:
             waiter.cell = cell
             # As `wake()` would.
@@ -418,7 +421,8 @@ class LoopMailbox:
     def _drain(self) -> None:
         self._is_scheduled = False
         try:
-            network = self.known_network()
+            # `known_network()`, written out: it is asked at each wake-up.
+            network = None if self._network is None else self._network()
             if network is not None and network in self._dirty:
                 # First, as it tells ports in turn.
                 self._drain_one(network)
@@ -488,7 +492,8 @@ def loop_mailbox(core: Core, loop: asyncio.AbstractEventLoop) -> LoopMailbox:
     """Give the mailbox of *core* on the running *loop*, made when it is first needed."""
     reference: weakref.ref[LoopMailbox] | None = core.mailboxes.get(id(loop))
     mailbox = None if reference is None else reference()
-    if mailbox is None or not mailbox.is_of(loop):
+    # `is_of()`, written out.
+    if mailbox is None or mailbox._loop is not loop:
         mailbox = LoopMailbox(loop)
         # `pop` is called with the dead reference, which serves as its default.
         forget = partial(core.mailboxes.pop, id(loop))

@@ -28,11 +28,20 @@ from statestore._explaining import (
     with_report,
 )
 from statestore._formulas import NO_VALUE, good, last_good
-from statestore._mailbox import SHARE, UNSET, Asked, Test, ThreadPort, Waiter, running_loop
+from statestore._mailbox import (
+    SHARE,
+    UNSET,
+    Asked,
+    Test,
+    ThreadPort,
+    Waiter,
+    loop_mailbox,
+    running_loop,
+)
 from statestore._queues import ChainQueue, Item, Lag, NewestQueue, Ring
 from statestore._reach import begins_with, reaching
 from statestore._records import Commit, Removed, Transition
-from statestore._waits import check_timeout, doze, park
+from statestore._waits import check_timeout, doze
 from statestore.errors import (
     DerivationError,
     KeyRemovedError,
@@ -338,9 +347,10 @@ class AsyncStream(Stream[R_co]):
         Cancellation:
             Takes nothing: the record is the next one still.
         """
-        # `_next()` written out for the common case: something is there and can be taken at once, so
-        # nobody can come in between.
-        if self._quick is get_running_loop() and self._in_a_row < YIELD_EVERY:
+        # The common case first: something is there and can be taken at once, so nobody can come in
+        # between. All in one coroutine: each on the way makes it longer.
+        is_quick = self._quick is get_running_loop()
+        if is_quick and self._in_a_row < YIELD_EVERY:
             queue: Any = self._queue
             after = queue.cell[NEXT]
             if after is not None and type(after[VALUE]) not in NO_VALUE:
@@ -348,15 +358,13 @@ class AsyncStream(Stream[R_co]):
                 before = self._at
                 queue.cell = self._at = after
                 return self._record(before[VALUE], after[VALUE], after[REVISION], 0)
-        return await self._next()
-
-    async def _next(self) -> R_co:
         self._begin()
         try:
             self._in_a_row += 1
             if self._in_a_row > YIELD_EVERY:
                 await self._pause()
-            item = self._take()
+            # If it is quick, there was nothing a moment ago.
+            item = None if is_quick else self._take()
             while item is None:
                 ended = self._is_ended(SHARE)
                 item = self._take()
@@ -443,13 +451,20 @@ class AsyncStream(Stream[R_co]):
 
     async def _sleep(self, seconds: float | None) -> None:
         queue = self._queue
-        self._parked = waiter = Waiter(queue.cell, None, UNSET)
+        loop = get_running_loop()
+        self._parked = waiter = Waiter(loop, queue.cell, None, UNSET)
         waiter.reader = self
         try:
             # Looked at once more: from now on `close()` wakes the reader.
             if not self._closed:
                 if isinstance(queue, ChainQueue):
-                    await park(self._slot, queue.cell, waiter, seconds)
+                    # `park()`, written out: each coroutine on the way makes it longer.
+                    port = loop_mailbox(self._slot._core, loop).port(self._slot, queue.cell)
+                    try:
+                        port.add(waiter, queue.cell, seconds)
+                        await waiter.future
+                    finally:
+                        port.discard(waiter)
                 else:
                     # The end of a member takes no place in the queue.
                     await doze(self._slot, lambda: len(queue) or queue.cell[NEXT], waiter, seconds)

@@ -68,7 +68,8 @@ def begins(slot: Slot, cell: Cell, test: Test, *, immediate: bool) -> bool:
     if type(value) in NO_VALUE and (immediate or type(value) is Removed):
         raise unanswered(slot, (value, cell[REVISION]), test, ())
     try:
-        return begins_with(value, test, immediate=immediate)
+        # The common case of it, written out.
+        return bool(test(value)) if immediate else begins_with(value, test, immediate=False)
     except UnreachableError as error:
         raise hopeless(error, slot, (value, cell[REVISION]), test, ()) from None
 
@@ -316,11 +317,12 @@ async def wait(
         cell, found = look(slot, cell, test, cell, since)
     if not found and (seconds is None or seconds > 0):
         target = test.target if isinstance(test, EqualTo) else UNSET
-        waiter = Waiter(cell, None if test is ANYTHING else test, target)
+        loop = asyncio.get_running_loop()
+        waiter = Waiter(loop, cell, None if test is ANYTHING else test, target)
         # `park()`, written out: each coroutine on the way makes it longer.
-        port = loop_mailbox(slot._core, asyncio.get_running_loop()).port(slot, cell)
+        port = loop_mailbox(slot._core, loop).port(slot, cell)
         try:
-            port.park(waiter, cell, seconds)
+            port.add(waiter, cell, seconds)
             # No frame that sleeps may hold a cell: it would keep all that follows.
             del cell, trail
             await waiter.future
@@ -394,7 +396,7 @@ async def park(slot: Slot, cell: Cell, waiter: Waiter, seconds: float | None) ->
     """
     port = loop_mailbox(slot._core, asyncio.get_running_loop()).port(slot, cell)
     try:
-        port.park(waiter, cell, seconds)
+        port.add(waiter, cell, seconds)
         del cell
         await waiter.future
         return port

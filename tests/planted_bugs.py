@@ -204,8 +204,8 @@ BUGS: Final = (
     Bug(
         "waits end out of their order",
         "_mailbox",
-        "        found.sort(key=_order_of)\n",
-        "",
+        "            found.sort(key=_order_of)\n",
+        "            pass\n",
         ("test_mailbox.py",),
     ),
     Bug(
@@ -323,8 +323,8 @@ BUGS: Final = (
     Bug(
         "a loop does not come back to what it has left for later",
         "_mailbox",
-        "(self._tests or self._targets):\n            self.notify()\n",
-        "(self._tests or self._targets):\n            pass\n",
+        "            if self.seen[NEXT] is not None:\n                self.notify()\n",
+        "            if self.seen[NEXT] is not None:\n                pass\n",
         ("test_backlogs.py",),
     ),
     Bug(

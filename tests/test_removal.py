@@ -175,7 +175,7 @@ class TestWaits:
         self, pool: Pool, monkeypatch: pytest.MonkeyPatch, loop: StepLoop, wait: Wait
     ) -> None:
         """P027: a member that goes right before the wait can be woken is found all the same."""
-        overtake(monkeypatch, LoopPort, "park", pool)
+        overtake(monkeypatch, LoopPort, "add", pool)
 
         task = loop.create_task(wait(pool.workers.add("a")))
         loop.settle()
@@ -371,8 +371,8 @@ class TestSubscriptions:
         self, pool: Pool, monkeypatch: Any, loop: StepLoop, maxlen: int | None, overflow: Overflow
     ) -> None:
         """P027: a member that goes right before the reader can be woken is found all the same."""
-        for name in ("park", "doze"):
-            overtake(monkeypatch, _streams, name, pool)
+        overtake(monkeypatch, LoopPort, "add", pool)
+        overtake(monkeypatch, _streams, "doze", pool)
 
         with pool.workers.add("a").subscribe(maxlen=maxlen, overflow=overflow) as sub:
             task = loop.create_task(anext(sub))
