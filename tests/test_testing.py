@@ -26,6 +26,7 @@ from statestore import (
     Transition,
     ValueWatcher,
 )
+from statestore._mailbox import loop_mailbox
 from statestore.testing import (
     BoomError,
     BrokenLoop,
@@ -744,6 +745,18 @@ def test_what_is_not_told_yet_is_left(app: App) -> None:
         app.n.value = 1
 
         assert "mailbox: tasks that wait, not told yet" in traces_of(app)
+
+
+def test_what_a_closed_loop_did_not_tell_is_no_trace(app: App) -> None:
+    """A loop may be closed right after a setter has told it of something; nobody is there then."""
+    loop = asyncio.new_event_loop()
+    mailbox = loop_mailbox(app._core, loop)
+    mailbox.notify(mailbox.network(app._core))
+    assert ["mailbox: whoever follows what is derived, not told yet"] == traces_of(app)
+
+    loop.close()
+
+    assert_no_trace(app)
 
 
 def test_a_watcher_that_stands_alone_is_looked_at(app: App) -> None:
