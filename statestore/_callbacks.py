@@ -151,7 +151,8 @@ class InlineMailbox:
         Raises:
             KeyboardInterrupt, SystemExit: A callback raised it; all others were told first.
         """
-        while self and not self._right:
+        # `bool(self)`, written out.
+        while (self._pending or operator.length_hint(self._current[1])) and not self._right:
             token = object()
             right = self._right
             try:

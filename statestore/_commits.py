@@ -8,9 +8,16 @@ from typing import Any, TypeAlias, TypeVar, cast, final
 from statestore._core import NEXT, NOTHING, REVISION, VALUE, Cell, Core, Group, Slot, by_three
 from statestore._formulas import gather
 from statestore._matching import Satisfying
-from statestore._members import Feed, Membership, changes_of_keys
+from statestore._members import Feed, Membership
 from statestore._queues import Item, Overflow, make_queue
-from statestore._records import ABSENT, Commit, Removed, Snapshot, make_transition
+from statestore._records import (
+    ABSENT,
+    Commit,
+    Removed,
+    Snapshot,
+    make_commit,
+    make_transition,
+)
 from statestore._streams import AsyncStream, BlockingStream, Stream
 
 StreamT = TypeVar("StreamT", bound="_Commits")
@@ -125,11 +132,15 @@ class _Commits(Stream[Commit]):
         return self._state is None
 
     def _record(self, old: Any, new: Any, revision: int, missed: int) -> Commit:  # noqa: ARG002 -- there is none before
-        transitions = tuple(
-            make_transition(slot._name, before, shown(after), revision, 0)
-            for slot, before, after in changes_of_keys(new)
-        )
-        return Commit(revision=revision, transitions=transitions, missed=missed)
+        # `changes_of_keys()` and `shown()`, written out.
+        transitions = [
+            make_transition(
+                slot._name, before, ABSENT if type(after) is Removed else after, revision, 0
+            )
+            for slot, before, after in by_three(new)
+            if type(after) is not Membership
+        ]
+        return make_commit(revision, tuple(transitions), missed)
 
     def _newest(self) -> Snapshot:
         now = self._look()

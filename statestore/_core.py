@@ -131,7 +131,11 @@ class Slot:
         """Give the newest cell, with everything applied that was committed before."""
         if self._core.head[BOX]:
             self._core.settle()
-        return self._tail()
+        # `_tail()`, written out: each wait looks here.
+        cell = self._cell
+        while (after := cell[NEXT]) is not None:
+            cell = after
+        return cell
 
     def _is_ended(self, share: int | None = None) -> bool:  # noqa: ARG002 -- for what is derived
         """
@@ -139,8 +143,10 @@ class Slot:
 
         What is derived is computed for at most *share* commits, so that a loop gets on.
         """
-        self._core.settle()
-        return self._core.closed
+        core = self._core
+        if core.head[BOX]:
+            core.settle()
+        return core.closed
 
     def _has_after(self, cell: Cell) -> bool:
         """Tell whether something follows *cell*, or may."""
@@ -305,7 +311,7 @@ class Core:
         if self.turns:
             for turn in self.turns.copy():
                 turn.give_way()
-        entry = self._entry(head[0] + 1, changes, reason)
+        entry = self.entry(head[0] + 1, changes, reason)
         return entry if self._append(head, entry) else None
 
     def take_turn(self) -> Turn:
@@ -359,7 +365,7 @@ class Core:
     def run_callbacks(self) -> None:
         """Run the callbacks that commits have left to be run."""
         inline = self.inline
-        if inline:
+        if inline in self.attention:
             try:
                 inline.run()
             finally:
@@ -395,20 +401,25 @@ class Core:
 
     def apply(self, entry: Entry) -> None:
         """Do what *entry* says. Harmless when repeated or late."""
-        links = entry[LINKS:]
-        for slot, before, after in by_three(links):
+        # By index, as nearly all have one slot or two.
+        places = range(LINKS, len(entry), 3)
+        for place in places:
+            slot, before, after = entry[place], entry[place + 1], entry[place + 2]
             before[NEXT] = slot._cell = after
             if before[VALUE] is ABSENT and slot._member is None:
                 self.names[slot._name] = slot
         told = entry[TOLD]
-        if isinstance(told, CallbackHandle):
+        if told is None:
+            pass
+        elif isinstance(told, CallbackHandle):
             told._since = entry[0]
-        elif told is not None:
+        else:
             self.attention[self.inline] = None
             self.inline.post(entry)
-        for slot in links[::3]:
-            if slot._listeners is not None:
-                slot._listeners.notify()
+        for place in places:
+            listeners = entry[place]._listeners
+            if listeners is not None and (listeners.ports or listeners.rings):
+                listeners.notify()
         if entry[BOX] and entry[BOX][0] is END:
             self.closed = True
             for listeners in self.listeners.copy().values():
@@ -425,40 +436,54 @@ class Core:
         self.apply(entry)
         return True
 
-    def _entry(self, revision: int, changes: Iterable[Change], reason: str | None = None) -> Entry:
+    def entry(self, revision: int, changes: Iterable[Change], reason: str | None = None) -> Entry:
+        """Make the entry that has *changes*, and what follows from them for who listens now."""
         links: list[Any] = []
         calls: list[Call] = []
-        first: list[Call] = []
-        following = [group for group in self.attention.copy().values() if group is not None]
-        groups: dict[Group, list[Any]] = {group: [] for group in following}
+        every = self.attention.copy().values() if self.attention else ()
+        # Several may follow by the same one.
+        groups: dict[Group, list[Any]] = {group: [] for group in every if group is not None}
+        following = tuple(groups)
         for slot, before, value in changes:
             links += (slot, before, [value, revision, None])
             listeners = slot._listeners
-            concerned = dict.fromkeys(following)
+            concerned: Iterable[Group] = following
             if listeners is not None:
-                if type(value) is not Removed:
+                if listeners.callbacks and type(value) is not Removed:
                     told = listeners.callbacks.copy()
                     calls += [(handle, before[VALUE], value) for handle in told]
-                concerned |= dict.fromkeys(listeners.groups.copy().values())
-                concerned |= dict.fromkeys(listeners.family.copy().values())
+                if listeners.groups or listeners.family:
+                    own = (*listeners.groups.copy().values(), *listeners.family.copy().values())
+                    concerned = dict.fromkeys((*following, *own))
             for group in concerned:
                 groups.setdefault(group, []).extend((slot, before[VALUE], value))
+        return self._entry(revision, links, groups, calls, reason)
+
+    def _entry(
+        self,
+        revision: int,
+        links: list[Any],
+        groups: dict[Group, list[Any]],
+        calls: list[Call],
+        reason: str | None,
+    ) -> Entry:
+        """Make the entry of *links* and *calls*, and of the *groups* that list what has changed."""
+        first: list[Call] = []
         for group, listed in groups.items():
             made = group._noted(tuple(listed), reason)
             links += (group, group._tail(), [made, revision, None])
-            if group._listeners is not None:
+            if group._listeners is not None and group._listeners.callbacks:
                 told = group._listeners.callbacks.copy()
                 (first if group.is_journal else calls).extend((handle, (), made) for handle in told)
-        return (revision, [], self._told(first, calls), *links)
-
-    def _told(self, first: list[Call], calls: list[Call]) -> tuple[Any, ...] | None:
         if not (first or calls):
-            return None
+            return (revision, [], None, *links)
         # A log hears of a cycle, but is no part of it.
         key = (calls or first)[0][0].key
-        return (contextvars.copy_context(), (*first, *calls), self.inline.next_round(key), key)
+        called = (contextvars.copy_context(), (*first, *calls), self.inline.next_round(key), key)
+        return (revision, [], called, *links)
 
 
 def by_three(links: tuple[Any, ...]) -> Iterator[tuple[Slot, Any, Any]]:
     """Give slot, before and after, of an entry's links or of the changes in a group."""
-    return zip(links[::3], links[1::3], links[2::3], strict=True)
+    parts = iter(links)
+    return zip(parts, parts, parts, strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, Final, final
 
 from statestore._text import name_of, shorten, spell
@@ -114,6 +115,13 @@ def refuse_async(function: object, what: str) -> None:
     Raises:
         TypeError: *function* is none that can be called, or an asynchronous one.
     """
+    if (
+        type(function) is FunctionType
+        and not function.__code__.co_flags & inspect.CO_COROUTINE
+        and not function.__dict__
+    ):
+        # Nearly all. What is marked as asynchronous, or wraps something, has attributes.
+        return
     if not callable(function):
         msg = f"{what} must be callable, not {shorten(function)}"
         raise TypeError(msg)

@@ -138,6 +138,20 @@ class Commit:
     missed: int = 0
 
 
+_set_number, _set_transitions, _set_joined = (
+    getattr(Commit, field.name).__set__ for field in attrs.fields(Commit)
+)
+
+
+def make_commit(revision: int, transitions: tuple[Transition[Any], ...], missed: int) -> Commit:
+    """Do as `Commit(...)`, in half the time, as `make_transition()`."""
+    made: Commit = _new(Commit)
+    _set_number(made, revision)
+    _set_transitions(made, transitions)
+    _set_joined(made, missed)
+    return made
+
+
 @final
 @attrs.frozen(kw_only=True)
 class CallbackFailure:

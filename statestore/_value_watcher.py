@@ -17,7 +17,7 @@ from statestore._formulas import Source, good
 from statestore._logging import make_reporter
 from statestore._mailbox import Test
 from statestore._matching import EqualTo, Satisfying, refuse_async
-from statestore._records import CallbackFailure, Removed, Transition
+from statestore._records import CallbackFailure, Removed, Transition, make_transition
 from statestore._text import shorten
 from statestore._values import check_immutable, is_same
 from statestore._waits import wait
@@ -130,10 +130,11 @@ class ValueWatcher(Slot, Watcher[T], Generic[T]):
         cell = self._cell
         while (after := cell[NEXT]) is not None:
             cell = after
-        value = cell[VALUE]
+        value: Any = cell[VALUE]
         if type(value) is Removed:
             raise value.again()
-        return cast("T", value)
+        found: T = value
+        return found
 
     def _put(self, new: T) -> Cell | None:
         """
@@ -144,15 +145,7 @@ class ValueWatcher(Slot, Watcher[T], Generic[T]):
         """
         core = self._core
         revision, box = core.head
-        listeners = self._listeners
-        if not (
-            box
-            or core.attention
-            or (
-                listeners is not None
-                and (listeners.callbacks or listeners.groups or listeners.family)
-            )
-        ):
+        if not box:
             kind = type(new)
             if kind not in PLAIN and core.strict:
                 check_immutable(new, self._name, self._cell[VALUE])
@@ -161,18 +154,31 @@ class ValueWatcher(Slot, Watcher[T], Generic[T]):
                 # `is_same()`, written out.
                 if new is old or (type(old) is kind and (new == old) is True):
                     return None
-                revision += 1
-                after = [new, revision, None]
-                following: list[Entry] = []
-                entry = (revision, following, None, self, cell, after)
-                box.append(entry)
-                if box[0] is entry:
-                    cell[NEXT] = self._cell = after
-                    listeners = self._listeners
-                    if listeners is not None and (listeners.ports or listeners.rings):
-                        listeners.notify()
-                    core.head = (revision, following)
-                    return cell
+                listeners = self._listeners
+                if core.attention or (
+                    listeners is not None
+                    and (listeners.callbacks or listeners.groups or listeners.family)
+                ):
+                    if not core.turns:
+                        entry = core.entry(revision + 1, ((self, cell, new),))
+                        box.append(entry)
+                        if box[0] is entry:
+                            core.apply(entry)
+                            core.run_callbacks()
+                            return cell
+                else:
+                    revision += 1
+                    after = [new, revision, None]
+                    following: list[Entry] = []
+                    entry = (revision, following, None, self, cell, after)
+                    box.append(entry)
+                    if box[0] is entry:
+                        cell[NEXT] = self._cell = after
+                        listeners = self._listeners
+                        if listeners is not None and (listeners.ports or listeners.rings):
+                            listeners.notify()
+                        core.head = (revision, following)
+                        return cell
         # No lambda: a captured variable is slower, and this function is the hot one.
         return self._change(partial(_decided, (new,))) or None
 
@@ -396,7 +402,7 @@ class ValueWatcher(Slot, Watcher[T], Generic[T]):
         if not before:
             return None
         value, revision, _ = before[NEXT]
-        return Transition(key=self._name, old=before[VALUE], new=value, revision=revision)
+        return make_transition(self._name, before[VALUE], value, revision, 0)
 
     def __repr__(self) -> str:
         value, revision, _ = self._latest()

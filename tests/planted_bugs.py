@@ -52,15 +52,29 @@ BUGS: Final = (
     Bug(
         "the short way of a set believes that it won",
         "_value_watcher",
-        "                if box[0] is entry:\n",
-        "                if True:\n",
+        "                    if box[0] is entry:\n                        cell[NEXT] = ",
+        "                    if True:\n                        cell[NEXT] = ",
         (f"{SCHEDULES}::test_the_short_way_of_a_set_loses_nothing",),
+    ),
+    Bug(
+        "a set that is followed believes that it won",
+        "_value_watcher",
+        "                        if box[0] is entry:\n                            core.apply(",
+        "                        if True:\n                            core.apply(",
+        (f"{SCHEDULES}::test_a_set_that_is_followed_loses_nothing",),
+    ),
+    Bug(
+        "a set that is followed overtakes who has the right of way",
+        "_value_watcher",
+        "                    if not core.turns:\n",
+        "                    if True:\n",
+        ("test_core.py", "test_watcher.py"),
     ),
     Bug(
         "the short way ignores who follows all keys",
         "_value_watcher",
-        "            or core.attention\n",
-        "",
+        "                if core.attention or (\n",
+        "                if (\n",
         ("test_commits.py",),
     ),
     Bug(
@@ -82,9 +96,16 @@ BUGS: Final = (
         "_value_watcher",
         "        while (after := cell[NEXT]) is not None:\n"
         "            cell = after\n"
-        "        value = cell[VALUE]\n",
-        "        value = cell[VALUE]\n",
+        "        value: Any = cell[VALUE]\n",
+        "        value: Any = cell[VALUE]\n",
         ("test_core.py",),
+    ),
+    Bug(
+        "a late repetition sets back where a wait begins",
+        "_core",
+        "            cell = after\n        return cell\n\n    def _is_ended(",
+        "            break\n        return cell\n\n    def _is_ended(",
+        ("test_core.py", "test_waits.py"),
     ),
     Bug(
         "an update does not look whether its value was replaced",
@@ -143,10 +164,12 @@ BUGS: Final = (
     Bug(
         "callbacks nest",
         "_callbacks",
-        "        while self and not self._right:\n"
+        "length_hint(self._current[1])) and not self._right:\n"
         "            token = object()\n"
         "            right = self._right\n",
-        "        while self:\n            token = object()\n            right = self._right = []\n",
+        "length_hint(self._current[1])):\n"
+        "            token = object()\n"
+        "            right = self._right = []\n",
         ("test_callbacks.py",),
     ),
     Bug(

@@ -66,7 +66,7 @@ class Overtaken(Core):
 def commit_by_hand(core: Core, *changes: tuple[Any, Any]) -> Entry:
     """Append a commit to the newest box and leave it at that, as a thread that stops there."""
     head = core.settle()
-    entry = core._entry(head[0] + 1, [(slot, slot._tail(), value) for slot, value in changes])
+    entry = core.entry(head[0] + 1, [(slot, slot._tail(), value) for slot, value in changes])
     head[BOX].append(entry)
     return entry
 

@@ -58,7 +58,7 @@ def commit_by_hand(app: App, value: int) -> None:
     """Append a commit and leave it unapplied, as a thread does that is in the middle of a set."""
     core = app._core
     head = core.settle()
-    head[BOX].append(core._entry(head[0] + 1, [(app.left, app.left._tail(), value)]))
+    head[BOX].append(core.entry(head[0] + 1, [(app.left, app.left._tail(), value)]))
 
 
 def test_the_child_has_the_values_and_the_revision() -> None:
@@ -255,7 +255,7 @@ def test_a_queue_that_another_thread_was_at_holds_up_nobody_in_the_child() -> No
         thread = threading.Thread(target=hold)
         thread.start()
         assert held.wait(10)
-        commit = app._core._entry(1, [(app.left, app.left._tail(), 1)])
+        commit = app._core.entry(1, [(app.left, app.left._tail(), 1)])
         app._core.settle()[BOX].append(commit)
         told = in_child(lambda: (app.left.set(2), app.left.value)[1])
         go_on.set()
@@ -442,7 +442,7 @@ class TestMembers:
         cell = feed.members._tail()
         watcher, membership = pool.workers._plus(cell[VALUE], "a")
         changes = [(feed.members, cell, membership), (watcher, watcher._cell, 5)]
-        core.settle()[BOX].append(core._entry(1, changes))
+        core.settle()[BOX].append(core.entry(1, changes))
 
         told = in_child(lambda: (pool.workers["a"].value, pool.workers.count().value))
 

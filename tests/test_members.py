@@ -271,7 +271,7 @@ class TestCellsAt:
         def link_the_member_alone(self: ValueWatcher[Any]) -> Cell:
             before = latest(self)
             head = pool._core.settle()
-            entry = pool._core._entry(head[0] + 1, [revise(pool, "a", 9)])
+            entry = pool._core.entry(head[0] + 1, [revise(pool, "a", 9)])
             head[BOX].append(entry)
             before[NEXT] = entry[LINKS + 2]
             monkeypatch.setattr(ValueWatcher, "_latest", latest)
@@ -296,7 +296,7 @@ class TestCellsAt:
             monkeypatch.setattr(ValueWatcher, "_latest", latest)
             core: Core = pool._core
             head = core.settle()
-            head[BOX].append(core._entry(head[0] + 1, [revise(pool, "a", 9)]))
+            head[BOX].append(core.entry(head[0] + 1, [revise(pool, "a", 9)]))
             return latest(self)
 
         monkeypatch.setattr(ValueWatcher, "_latest", leave_unapplied)

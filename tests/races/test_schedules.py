@@ -331,3 +331,23 @@ def test_the_short_way_of_a_set_loses_nothing() -> None:
         plain.close()
 
     explore(model, 150)
+
+
+def test_a_set_that_is_followed_loses_nothing() -> None:
+    """P026: the same where a callback and a subscription to all keys are told."""
+
+    def model() -> None:
+        with interleave.no_interleave():
+            app = App()
+            log = app.blocking.subscribe()
+            told: list[tuple[int, int]] = []
+            app.left.on_change(lambda old, new: told.append((old, new)))
+        both(lambda: app.left.set(1), lambda: app.left.set(2))
+        got = [log.get_nowait() for _ in range(log.pending)]
+        made = [(t.old, t.new) for commit in got for t in commit.transitions]
+        assert [1, 2] == sorted(new for _, new in made)
+        assert [0, made[0][1]] == [old for old, _ in made]
+        assert told == made
+        log.close()
+
+    explore(model, 150)
