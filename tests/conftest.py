@@ -8,6 +8,16 @@ from typing import Any, cast
 import pytest
 
 from statestore._mailbox import ThreadPort
+from statestore.testing import StepLoop
+from support.loops import MODES, make_loop
+
+
+@pytest.fixture(params=MODES)
+def loop(request: pytest.FixtureRequest) -> Iterator[StepLoop]:
+    """Give a loop of each kind; nothing may have complained on it in the end."""
+    with make_loop(request.param) as made:
+        yield made
+    assert [] == made.failures
 
 
 @pytest.fixture

@@ -41,7 +41,6 @@ from statestore._mailbox import ThreadPort
 from statestore.testing import BoomError, Panic, StepLoop, assert_no_trace, boom, inside
 from support.threads import Job, at_once
 
-MODES = ["plain", "debug", *(["eager"] if sys.version_info >= (3, 12) else [])]
 TIMEOUT: Final = 5.0
 
 # A task that makes its first step at once, where there are such tasks.
@@ -71,16 +70,11 @@ def app() -> Iterator[App]:
         app.close()
 
 
-@pytest.fixture(params=MODES)
-def loop(request: pytest.FixtureRequest) -> Iterator[StepLoop]:
-    """Give a loop of each kind; nothing may have complained on it in the end."""
-    with StepLoop() as made:
-        made.set_debug(request.param == "debug")
-        if request.param == "eager":
-            made.set_task_factory(asyncio.eager_task_factory)
-        yield made
-        assert [] == made.timers()
-    assert [] == made.failures
+@pytest.fixture
+def loop(loop: StepLoop) -> Iterator[StepLoop]:
+    """Give a loop on which no timer may be left."""
+    yield loop
+    assert [] == loop.timers()
 
 
 def is_some(number: int) -> bool:

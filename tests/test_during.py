@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import itertools
-import sys
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -29,12 +28,12 @@ from statestore import (
     WaitTimeoutError,
 )
 from statestore.testing import StepLoop, assert_no_trace, inside
+from support.loops import MODES, make_loop
 
 OFFSETS: Final = range(-8, 9)
 GAPS: Final = (0, 1, 2, 3, 4)
 TIMEOUT: Final = 5.0
 VALUES: Final = {"m": "goal", "a": "away", "o": "other"}
-MODES: Final = ["plain", "debug", *(["eager"] if sys.version_info >= (3, 12) else [])]
 
 
 class App(Store):
@@ -43,22 +42,6 @@ class App(Store):
     state = Key("start")
     number = Key(1)
     jobs = Family[str, str](default="goal")
-
-
-def make_loop(mode: str, seed: int | None = None) -> StepLoop:
-    loop = StepLoop(seed)
-    loop.set_debug(mode == "debug")
-    if mode == "eager":
-        loop.set_task_factory(asyncio.eager_task_factory)
-    return loop
-
-
-@pytest.fixture(params=MODES)
-def loop(request: pytest.FixtureRequest) -> Iterator[StepLoop]:
-    """Give a loop of each kind; nothing may have complained on it in the end."""
-    with make_loop(request.param) as made:
-        yield made
-    assert [] == made.failures
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
-import sys
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
@@ -377,8 +376,6 @@ def test_any_story_has_its_end(
 
 # What a wait is told of, and what it leaves behind
 
-MODES: Final = ["plain", "debug", *(["eager"] if sys.version_info >= (3, 12) else [])]
-
 
 class App(Store):
     """A store with something to derive from, and members that come and go."""
@@ -393,17 +390,6 @@ class Opaque:
     """A value that only equals itself, and can be followed by a weak reference."""
 
     x: int
-
-
-@pytest.fixture(params=MODES)
-def loop(request: pytest.FixtureRequest) -> Iterator[StepLoop]:
-    """Give a loop of each kind; nothing may have complained on it in the end."""
-    with StepLoop() as made:
-        made.set_debug(request.param == "debug")
-        if request.param == "eager":
-            made.set_task_factory(asyncio.eager_task_factory)
-        yield made
-    assert [] == made.failures
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import contextlib
 import contextvars
 import gc
 import itertools
-import sys
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -29,10 +28,10 @@ from statestore import (
     run_to_end,
 )
 from statestore.testing import StepLoop, assert_no_trace, inside
+from support.loops import MODES, make_loop
 
 OFFSETS: Final = range(-8, 9)
 GAPS: Final = (0, 1, 2, 3, 5)
-MODES: Final = ["plain", "debug", *(["eager"] if sys.version_info >= (3, 12) else [])]
 
 
 class App(Store):
@@ -43,21 +42,11 @@ class App(Store):
     jobs = Family[str, str](default="new")
 
 
-def make_loop(mode: str, seed: int | None = None) -> StepLoop:
-    loop = StepLoop(seed)
-    loop.set_debug(mode == "debug")
-    if mode == "eager":
-        loop.set_task_factory(asyncio.eager_task_factory)
-    return loop
-
-
-@pytest.fixture(params=MODES)
-def loop(request: pytest.FixtureRequest) -> Iterator[StepLoop]:
-    """Give a loop of each kind; nothing may have complained on it in the end."""
-    with make_loop(request.param) as made:
-        yield made
-        assert set() == asyncio.all_tasks(made)
-    assert [] == made.failures
+@pytest.fixture
+def loop(loop: StepLoop) -> Iterator[StepLoop]:
+    """Give a loop on which no task may be left."""
+    yield loop
+    assert set() == asyncio.all_tasks(loop)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
-import sys
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from decimal import Decimal
@@ -26,8 +25,6 @@ from statestore import (
 )
 from statestore._matching import EqualTo
 from statestore.testing import StepLoop, Stuck, assert_no_trace, traces_of
-
-MODES = ["plain", "debug", *(["eager"] if sys.version_info >= (3, 12) else [])]
 
 
 class Conn(StrEnum):
@@ -69,17 +66,6 @@ class Opaque:
     """A value that only equals itself."""
 
     x: int
-
-
-@pytest.fixture(params=MODES)
-def loop(request: pytest.FixtureRequest) -> Iterator[StepLoop]:
-    """Give a loop of each kind; nothing may have complained on it in the end."""
-    with StepLoop() as made:
-        made.set_debug(request.param == "debug")
-        if request.param == "eager":
-            made.set_task_factory(asyncio.eager_task_factory)
-        yield made
-    assert [] == made.failures
 
 
 @pytest.fixture
