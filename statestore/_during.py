@@ -116,16 +116,18 @@ class Guard:
         else:
             mailbox = loop_mailbox(self.slot._core, waiter.future.get_loop())
             self._port = mailbox.port(self.slot, cell)
-            self._port.add(waiter, cell)
+            self._port.add(waiter)
         return waiter
 
     def _cancel(self, _woken: object) -> None:
-        # The loop may have taken this call before the block was left.
+        # The loop may have taken this call before the block was left. After an interrupt it comes
+        # once more.
         if not self._is_over:
             self.error = self._error()
+            if not self._has_cancelled:
+                self._has_cancelled = True
+                self._task.cancel()
             self._let_go()
-            self._has_cancelled = True
-            self._task.cancel()
 
     def _error(self) -> BaseException | None:
         """Give the error that ended the state, if one did."""
@@ -153,13 +155,13 @@ class Guard:
 
     def _let_go(self) -> None:
         """Note what ended the state, and keep nothing of the chain."""
-        self._is_over = True
         waiter, cell = self._waiter, self._waiter.cell
         if self._port is not None:
             self._port.discard(waiter)
         if cell is not None and waiter.error is None:
             name = self.slot._name
             self.ended = make_transition(name, self._end.value, cell[VALUE], cell[REVISION], 0)
+        self._is_over = True
         self._port = waiter.cell = waiter.error = None
 
     def __enter__(self) -> Self:

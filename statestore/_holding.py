@@ -145,19 +145,17 @@ async def wait_held(slot: Slot, hold: Hold, *, immediate: bool, timeout: float |
                 seen = transitions_between(slot, trail, cell, since)
                 raise _end_of_wait(slot, hold, at, seen, seconds=None if ended else seconds)
             finally:
-                # As in `wait()`.
+                # As in `outcome()`.
                 del cell, trail
         now = loop.time()
         hold.seen(now)
         left = hold.next_look(deadline) - now
         waiter = hold.waiter(cell)
-        parked = park(slot, cell, waiter, None if left == math.inf else left)
-        # As in `wait()`.
+        # No frame that sleeps may hold a cell.
         del cell, trail
-        port = await parked
-        # As in `wait()`.
-        cell, trail = walk_to(port.seen, waiter.since), port.trail()
-        del port
+        await park(slot, waiter, None if left == math.inf else left)
+        # As in `outcome()`.
+        cell, trail = walk_to(waiter.port.seen, waiter.since), waiter.port.trail()
         if waiter.error is not None:
             try:
                 raise error_of(waiter, slot, hold, trail)
@@ -195,7 +193,7 @@ def wait_held_blocking(slot: Slot, hold: Hold, *, immediate: bool, seconds: floa
                 seen = transitions_between(slot, trail, cell, since)
                 raise _end_of_wait(slot, hold, at, seen, seconds=None if ended else seconds)
             finally:
-                # As in `wait()`.
+                # As in `outcome()`.
                 del cell, trail
         now = time.monotonic()
         hold.seen(now)

@@ -9,7 +9,8 @@ the mailbox's side, so its state needs no lock, and a setter only has to say `no
 No wake-up is lost: a setter links the cell *first* and looks for armed ports *then*; a port is
 armed *first* and looks for a linked cell *then*. Both may find the other; one surely does.
 
-No wake-up is repeated: a loop is woken once for all that became dirty since it last looked.
+No wake-up is repeated: a loop is woken once for all that became dirty since it last looked. Who is
+to go on does so in that same turn, when all ports have been looked at.
 
 Nothing pins a dead loop: an armed port is held by its slot, a notified one by the loop's own queue,
 and the store knows its mailboxes only weakly. So what waits on a loop that was closed goes with the
@@ -36,6 +37,7 @@ from statestore._logging import report_loop_failure
 from statestore._matching import Satisfying
 from statestore._network import Network
 from statestore._records import NoValue
+from statestore._stepping import step, wake
 
 Test: TypeAlias = Callable[[Any], Any]
 
@@ -43,6 +45,9 @@ Asked: TypeAlias = tuple[Test, float, float | None]
 """The test of a wait, when it began, and its deadline."""
 
 UNSET: Final = object()
+
+ALWAYS: Final[Test] = id
+"""What is asked for a wait that ends with any value: the quickest function that is never false."""
 
 SHARE: Final = 256
 """After how many transitions a loop sees to others before it goes on."""
@@ -76,6 +81,7 @@ class Waiter:
         "error",
         "future",
         "order",
+        "port",
         "reader",
         "since",
         "target",
@@ -86,6 +92,8 @@ class Waiter:
     # Not there, to save the time, where there is none.
     deadline: float
     order: int
+    port: LoopPort
+    """Where it is registered, or is about to be."""
     reader: object
     """The subscription that sleeps."""
 
@@ -97,18 +105,19 @@ class Waiter:
         self.began: float = loop.time()
         self.test = test
         # What is really called: the user's own function, if it is one.
-        self.ask = test.predicate if isinstance(test, Satisfying) else test
-        self.target = target if is_indexable(target) else UNSET
+        self.ask: Test = test.predicate if isinstance(test, Satisfying) else test or ALWAYS
+        kind = type(target)
+        self.target = target if kind in _LEAVES or is_indexable(target) else UNSET
         self.since: int = since[REVISION]
         self.timer: asyncio.TimerHandle | None = None
-        self.cell: Cell | None = None
+        # Up to which it has looked itself; once it is registered, the one that ends it.
+        self.cell: Cell | None = since
         # Or what stands in place of the value.
         self.error: BaseException | NoValue | None = None
 
     def wake(self) -> None:
-        """Let the task go on, with what `cell` and `error` say by now."""
-        if not self.future.done():
-            self.future.set_result(None)
+        """Let the task go on soon, with what `cell` and `error` say by now."""
+        wake(self.future)
 
 
 def trimmed(trail: Cell, last: Cell) -> Cell:
@@ -134,6 +143,7 @@ class LoopPort:
         "_mailbox",
         "_ports",
         "_recent",
+        "_since",
         "_slot",
         "_start",
         "_targets",
@@ -155,26 +165,43 @@ class LoopPort:
         self._ports = slot._core.listen(slot).ports
         self._token = object()
         # Waits for a value that can be found by its hash, and all others; both in order of arrival.
-        self._targets: dict[Any, dict[Waiter, None]] = {}
+        # Most often one waits for a value: it has no dict of its own.
+        self._targets: dict[Any, Waiter | dict[Waiter, None]] = {}
         self._tests: dict[Waiter, None] = {}
+        # The highest revision that any of them has looked at itself.
+        self._since = -1
         self._turn = 0
 
     def notify(self) -> None:
         """Have the loop drain this port soon."""
-        self._mailbox.notify(self)
+        # `LoopMailbox.notify()`, written out.
+        mailbox = self._mailbox
+        mailbox.dirty[self] = None
+        if not mailbox.is_scheduled:
+            mailbox.schedule()
 
-    def add(self, waiter: Waiter, cell: Cell, seconds: float | None = None) -> None:
+    def add(self, waiter: Waiter, seconds: float | None = None) -> None:
         """
-        Register *waiter*, which has itself looked at every cell up to *cell*.
+        Register *waiter*, which has itself looked at every cell up to the one that it has.
 
-        It is woken after *seconds* at the latest.
+        It is woken after *seconds* at the latest. Nobody who sleeps may hold a cell: it would keep
+        all that follows.
         """
+        cell: Any = waiter.cell
+        waiter.cell = None
         self._turn += 1
         waiter.order = self._turn
-        if waiter.target is UNSET:
+        if waiter.since > self._since:  # noqa: PLR1730 -- ten times as quick as max()
+            self._since = waiter.since
+        target = waiter.target
+        if target is UNSET:
             self._tests[waiter] = None
         else:
-            self._targets.setdefault(waiter.target, {})[waiter] = None
+            same = self._targets.setdefault(target, waiter)
+            if type(same) is not Waiter:
+                same[waiter] = None
+            elif same is not waiter:
+                self._targets[target] = {same: None, waiter: None}
         if self._token not in self._ports:
             self._ports[self._token] = self
             if self._slot._has_after(cell) or self._slot._core.closed:
@@ -188,39 +215,54 @@ class LoopPort:
         """Forget *waiter*, if it is still there; with the last one goes the port."""
         if waiter.timer is not None:
             waiter.timer.cancel()
-        self._forget(waiter)
-        if not self._tests and not self._targets:
-            self._ports.pop(self._token, None)
-            self._mailbox.discard(self._slot, self)
+        if self._tests or self._targets:
+            self._forget(waiter)
+        if not (self._tests or self._targets):
+            ports = self._mailbox.ports
+            # Many may go at once, of which the first one takes the port along.
+            if ports.get(self._slot) is self:
+                self._ports.pop(self._token, None)
+                del ports[self._slot]
+
+    def abandon(self, waiter: Waiter) -> None:
+        """Forget *waiter*, which was cancelled: what it raises may be kept, and keeps it."""
+        self.discard(waiter)
+        del waiter.port
 
     def drain(self) -> None:
         """Show every new transition to those who wait, and wake those whose wait is over."""
-        if self._tests or self._targets:
+        # It is not armed before anybody is known to wait on. Then it is looked at once more.
+        if (self._tests or self._targets) and not self._show_all():
             # A new token: a setter that is still notifying this port removes the old one.
             self._ports.pop(self._token, None)
             self._token = object()
             self._ports[self._token] = self
+            self._show_all()
+
+    def _show_all(self) -> bool:
+        """Show what is new, or a share of it; tell whether there is no need to be armed."""
         # Asked before the chain is walked: what was committed before the end is in the chain.
         ended = self._slot._is_ended(SHARE)
         recent = self._recent
         for _ in range(SHARE):
             cell = self.seen[NEXT]
-            if cell is None or not (self._tests or self._targets):
+            if cell is None:
                 break
             self._show(cell)
             # Afterwards: an exception that cuts it short has the cell shown once more.
             self.seen = cell
+            if not (self._tests or self._targets):
+                return True
             if recent is not None:
                 recent.append(cell)
-        if self._tests or self._targets:
-            if recent is None:
-                self._begin_list()
-            if self.seen[NEXT] is not None:
-                self.notify()
-                return
+        if recent is None:
+            self._begin_list()
+        if self.seen[NEXT] is not None:
+            self.notify()
+            return True
         if ended:
-            for waiter in self.waiters():
-                waiter.wake()
+            self._mailbox.due.extend(waiter.future for waiter in self.waiters())
+        return ended
 
     def trail(self) -> Cell:
         """Give a cell a few transitions behind the last one that was shown. From any thread."""
@@ -243,52 +285,66 @@ class LoopPort:
             self._fail(cell)
             return
         found = self._find(value, revision) if self._targets else []
+        by_hash = len(found)
+        some_began_later = self._since >= revision
         for waiter in list(self._tests) if self._tests else ():
             # `_accepts()`, written out: there may be many.
-            if waiter.since < revision:
-                try:
-                    if waiter.ask is None or waiter.ask(value):
-                        found.append(waiter)
-                except BaseException as error:  # noqa: BLE001 -- as there
-                    waiter.error = error
+            if some_began_later and waiter.since >= revision:
+                continue
+            try:
+                if waiter.ask(value):
                     found.append(waiter)
-        if len(found) > 1:
+            except BaseException as error:  # noqa: BLE001 -- as there
+                waiter.error = error
+                found.append(waiter)
+        if 0 < by_hash < len(found):
+            # Each kind is in order of arrival.
             found.sort(key=_order_of)
+        due = self._mailbox.due
         for waiter in found:
             waiter.cell = cell
-            # As `wake()` would.
-            if not waiter.future.done():
-                waiter.future.set_result(None)
+            due.append(waiter.future)
             self._forget(waiter)
 
     def waiters(self) -> list[Waiter]:
         """List all waits. From any thread."""
-        same = [waiters.copy() for waiters in self._targets.copy().values()]
-        return [waiter for waiters in (self._tests.copy(), *same) for waiter in waiters]
+        found = list(self._tests.copy())
+        for same in self._targets.copy().values():
+            found += (same,) if type(same) is Waiter else same.copy()
+        return found
 
     def _fail(self, cell: Cell) -> None:
         """End all waits: there is no value to look at."""
         for waiter in sorted(self.waiters(), key=_order_of):
             if waiter.since < cell[REVISION]:
                 waiter.cell, waiter.error = cell, cell[VALUE]
-                waiter.wake()
+                self._mailbox.due.append(waiter.future)
                 self._forget(waiter)
 
     def _find(self, value: object, revision: int) -> list[Waiter]:
         """Give those who wait for the very value, found by its hash."""
-        if is_indexable(value):
-            found = [w for w in self._targets.get(value, ()) if w.since < revision]
-        else:
-            every = [w for same in self._targets.values() for w in same]
-            found = [w for w in every if w.since < revision and _accepts(w, value)]
-        return found
+        if type(value) in _LEAVES or is_indexable(value):
+            same = self._targets.get(value)
+            if same is None:
+                return []
+            if type(same) is Waiter:
+                return [same] if same.since < revision else []
+            return [waiter for waiter in same if waiter.since < revision]
+        found = [
+            waiter
+            for waiter in self.waiters()
+            if waiter.target is not UNSET and waiter.since < revision and _accepts(waiter, value)
+        ]
+        return sorted(found, key=_order_of)
 
     def _forget(self, waiter: Waiter) -> None:
         if waiter.target is UNSET:
             self._tests.pop(waiter, None)
             return
         same = self._targets.get(waiter.target)
-        if same is not None:
+        if same is waiter:
+            del self._targets[waiter.target]
+        elif type(same) is dict:
             same.pop(waiter, None)
             if not same:
                 del self._targets[waiter.target]
@@ -297,7 +353,7 @@ class LoopPort:
 def _accepts(waiter: Waiter, value: object) -> bool:
     """Ask the user's test; what it raises ends this wait alone."""
     try:
-        return waiter.ask is None or bool(waiter.ask(value))
+        return bool(waiter.ask(value))
     except BaseException as error:  # noqa: BLE001 -- the wait raises it, whatever it is
         waiter.error = error
         return True
@@ -324,7 +380,7 @@ class Bell:
 
     def drain(self) -> None:
         """Wake the task."""
-        self.waiter.wake()
+        self.mailbox.due.append(self.waiter.future)
 
 
 class Drained(Protocol):
@@ -338,13 +394,25 @@ class Drained(Protocol):
 class LoopMailbox:
     """All ports of one store on one event loop, which share one wake-up."""
 
-    __slots__ = ("__weakref__", "_dirty", "_is_scheduled", "_loop", "_network", "_ports", "lines")
+    __slots__ = (
+        "__weakref__",
+        "_loop",
+        "_network",
+        "dirty",
+        "due",
+        "is_scheduled",
+        "lines",
+        "ports",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._ports: dict[Slot, LoopPort] = {}
-        self._dirty: dict[Drained, None] = {}
-        self._is_scheduled = False
+        # What is waited on here.
+        self.ports: dict[Slot, LoopPort] = {}
+        self.dirty: dict[Drained, None] = {}
+        self.is_scheduled = False
+        # What is waited for by those who go on at the end of this turn, in this order.
+        self.due: deque[asyncio.Future[None]] = deque()
         # Where tasks stand that claim. Only the layer above looks inside.
         self.lines: dict[Any, Any] = {}
         # Weak, for the network has this.
@@ -363,10 +431,6 @@ class LoopMailbox:
         """The event loop."""
         return self._loop
 
-    def ports(self) -> list[tuple[Slot, LoopPort]]:
-        """List what is waited on here. From any thread."""
-        return list(self._ports.copy().items())
-
     def known_network(self) -> LoopNetwork | None:
         """Give what computes derived watchers on this loop, if there is something."""
         return None if self._network is None else self._network()
@@ -381,61 +445,73 @@ class LoopMailbox:
 
     def port(self, slot: Slot, cell: Cell) -> LoopPort:
         """Give the port for *slot*; a new one starts at *cell*."""
-        port = self._ports.get(slot)
+        port = self.ports.get(slot)
         if port is None:
-            port = self._ports[slot] = LoopPort(slot, self, cell)
+            port = self.ports[slot] = LoopPort(slot, self, cell)
         return port
-
-    def discard(self, slot: Slot, port: LoopPort) -> None:
-        """Forget *port*, on which nobody waits."""
-        if self._ports.get(slot) is port:
-            del self._ports[slot]
 
     def notify(self, port: Drained) -> None:
         """Have *port* drained soon. From any thread; fails for nobody, be the loop dead."""
-        self._dirty[port] = None
-        if not self._is_scheduled:
-            self._schedule()
+        self.dirty[port] = None
+        if not self.is_scheduled:
+            self.schedule()
 
-    def _schedule(self) -> None:
-        self._is_scheduled = True
+    def schedule(self) -> None:
+        """Have the loop see to what is dirty. From any thread."""
+        self.is_scheduled = True
+        loop = self._loop
         try:
-            _call_soon(self._loop, self._drain)
+            # Only inside a task of the loop is it sure to look at its queue again before it sleeps.
+            # A signal handler runs in the loop's thread as well, but maybe while the loop sleeps.
+            if is_in_task(loop):
+                loop.call_soon(self._drain)
+            else:
+                loop.call_soon_threadsafe(self._drain)
         except RuntimeError:
             # The loop is closed, or the interpreter is going down: nobody waits there any more.
-            self._is_scheduled = False
+            self.is_scheduled = False
         except MemoryError:
             # The loop is not to blame: the next operation tells it once more.
-            self._is_scheduled = False
+            self.is_scheduled = False
             raise
         except Exception as error:  # noqa: BLE001 -- a broken loop is no concern of the setter
-            self._is_scheduled = False
+            self.is_scheduled = False
             report_loop_failure(self._loop, error)
         except BaseException:
             # An interrupt may have come before the loop took the call. A second one does no harm,
             # and if another interrupt comes before that one, the next operation makes a third.
-            self._is_scheduled = False
+            self.is_scheduled = False
             self._loop.call_soon_threadsafe(self._drain)
             raise
 
     def _drain(self) -> None:
-        self._is_scheduled = False
+        self.is_scheduled = False
         try:
             # `known_network()`, written out: it is asked at each wake-up.
             network = None if self._network is None else self._network()
-            if network is not None and network in self._dirty:
+            if network is not None and network in self.dirty:
                 # First, as it tells ports in turn.
                 self._drain_one(network)
-            for port in self._dirty.copy():
+            for port in self.dirty.copy():
                 self._drain_one(port)
+                # An error that a task ends with has this frame.
+                del port
+            del network
+            due = self.due
+            if self._loop.get_debug():
+                # It tells which of its callbacks are slow: each shall be one by itself then.
+                while due:
+                    wake(due[0])
+                    due.popleft()
+            step(due)
         except BaseException:
             # What is left is not armed: nobody else would have it drained.
-            if self._dirty and not self._is_scheduled:
-                self._schedule()
+            if (self.dirty or self.due) and not self.is_scheduled:
+                self.schedule()
             raise
 
     def _drain_one(self, port: Drained) -> None:
-        del self._dirty[port]
+        del self.dirty[port]
         try:
             port.drain()
         except BaseException:
@@ -471,13 +547,12 @@ class LoopNetwork(Network):
             super()._tidy()
 
 
-def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
-    # Only inside a task of the loop is it sure to look at its queue again before it sleeps. A
-    # signal handler runs in the loop's thread as well, but maybe while the loop is asleep.
-    if running_loop() is loop and asyncio.current_task() is not None:
-        loop.call_soon(callback)
-    else:
-        loop.call_soon_threadsafe(callback)
+def is_in_task(loop: asyncio.AbstractEventLoop) -> bool:
+    """Tell whether this runs in a task of *loop*."""
+    try:
+        return asyncio.get_running_loop() is loop and asyncio.current_task(loop) is not None
+    except RuntimeError:
+        return False
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

@@ -144,7 +144,7 @@ def _at(port: object, names: dict[int | None, str]) -> Iterator[Sleeper]:
 
 
 def _on_loop(mailbox: LoopMailbox) -> Iterator[Sleeper]:
-    for slot, port in mailbox.ports():
+    for slot, port in mailbox.ports.copy().items():
         trail, last = port.trail(), port.seen
         for waiter in port.waiters():
             if not waiter.future.done():

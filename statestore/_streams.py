@@ -14,7 +14,7 @@ import warnings
 from abc import ABC, abstractmethod
 from asyncio import get_running_loop
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
+from typing import Any, ClassVar, Final, Generic, Self, TypeAlias, TypeVar
 from weakref import ref
 
 from statestore._blocking import refuse_on_loop
@@ -66,7 +66,10 @@ YIELD_EVERY: Final = 64
 class Stream(Closable, ABC, Generic[R_co]):
     """A queue of records, and what happens at its end. Knows nothing of waiting."""
 
-    _warns = True
+    _warns: ClassVar[bool] = True
+
+    _is_bare: ClassVar[bool] = False
+    """Whether a record is nothing but the new value."""
 
     __slots__ = (
         "__weakref__",
@@ -357,8 +360,14 @@ class AsyncStream(Stream[R_co]):
                 self._in_a_row += 1
                 before = self._at
                 queue.cell = self._at = after
+                if self._is_bare:
+                    value: R_co = after[VALUE]
+                    return value
                 return self._record(before[VALUE], after[VALUE], after[REVISION], 0)
-        self._begin()
+        if is_quick:
+            self._in_use, self._quick = True, None
+        else:
+            self._begin()
         try:
             self._in_a_row += 1
             if self._in_a_row > YIELD_EVERY:
@@ -373,6 +382,7 @@ class AsyncStream(Stream[R_co]):
                         raise StopAsyncIteration
                     self._in_a_row = 0
                     await self._sleep(None)
+                    item = self._take()
             return self._record(*item)
         finally:
             self._end()
@@ -461,7 +471,7 @@ class AsyncStream(Stream[R_co]):
                     # `park()`, written out: each coroutine on the way makes it longer.
                     port = loop_mailbox(self._slot._core, loop).port(self._slot, queue.cell)
                     try:
-                        port.add(waiter, queue.cell, seconds)
+                        port.add(waiter, seconds)
                         await waiter.future
                     finally:
                         port.discard(waiter)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, cast, final
+from typing import Any, TypeVar, final
 
 from statestore._blocking import BlockingWaits
-from statestore._formulas import last_good
+from statestore._formulas import NO_VALUE, last_good
 from statestore._mailbox import Test
 from statestore._records import Transition, make_transition
 from statestore._streams import AsyncStream, BlockingStream, Stream
@@ -20,7 +20,9 @@ class _Transitions(Stream[Transition[T_co]]):
     __slots__ = ()
 
     def _record(self, old: Any, new: Any, revision: int, missed: int) -> Transition[T_co]:
-        return make_transition(self._slot._name, last_good(old), new, revision, missed)
+        if type(old) in NO_VALUE:
+            old = last_good(old)
+        return make_transition(self._slot._name, old, new, revision, missed)
 
 
 def _refuse_hold(held_for: float | None) -> None:
@@ -95,9 +97,10 @@ class Values(AsyncStream[T_co]):
     __slots__ = ()
 
     _warns = False
+    _is_bare = True
 
-    def _record(self, old: Any, new: Any, revision: int, missed: int) -> T_co:  # noqa: ARG002 -- no more than the value
-        return cast("T_co", new)
+    def _record(self, old: Any, new: Any, revision: int, missed: int) -> Any:  # noqa: ARG002 -- no more than the value
+        return new
 
 
 @final
@@ -107,6 +110,7 @@ class BlockingValues(BlockingStream[T_co]):
     __slots__ = ()
 
     _warns = False
+    _is_bare = True
 
-    def _record(self, old: Any, new: Any, revision: int, missed: int) -> T_co:  # noqa: ARG002 -- no more than the value
-        return cast("T_co", new)
+    def _record(self, old: Any, new: Any, revision: int, missed: int) -> Any:  # noqa: ARG002 -- no more than the value
+        return new

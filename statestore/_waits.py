@@ -24,7 +24,7 @@ from statestore._explaining import (
     unanswered,
 )
 from statestore._formulas import NO_VALUE, walk_to
-from statestore._mailbox import UNSET, Bell, LoopPort, Test, Waiter, loop_mailbox
+from statestore._mailbox import UNSET, Bell, Test, Waiter, loop_mailbox
 from statestore._matching import ANYTHING, NOT_NONE, EqualTo, Satisfying, UnequalTo
 from statestore._reach import begins_with
 from statestore._records import NoValue, Removed
@@ -45,6 +45,10 @@ def check_timeout(timeout: float | None) -> float | None:
     """
     if timeout is None:
         return None
+    kind = type(timeout)
+    if (kind is float or kind is int) and 0 <= timeout <= sys.float_info.max:
+        # The common case. NaN is not among it.
+        return timeout
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
         msg = f"timeout must be a number of seconds or None, not {shorten(timeout)}"
         raise TypeError(msg)
@@ -113,10 +117,6 @@ class Waits(ABC, Generic[T_co]):
 
     __slots__ = ()
 
-    def _is_now(self, value: object) -> bool:  # noqa: ARG002 -- it takes more to know it
-        """Tell whether the value surely is *value*, as far as that is told quickly."""
-        return False
-
     @abstractmethod
     async def _wait(
         self, test: Test, *, immediate: bool, timeout: float | None, held_for: float | None
@@ -161,9 +161,6 @@ class Waits(ABC, Generic[T_co]):
             *value* is a number, a string, bytes, an enum member or an object that is only equal to
             itself. Other values are compared one by one.
         """
-        if immediate and held_for is None and self._is_now(value):
-            check_timeout(timeout)
-            return cast("T_co", value)
         test = EqualTo(value)
         return cast(
             "T_co",
@@ -309,49 +306,84 @@ async def wait(
         WaitTimeoutError: *timeout* seconds have passed.
         StoreClosedError: The store was closed.
     """
-    seconds = check_timeout(timeout)
-    cell = trail = slot._latest()
-    since = cell[REVISION]
+    seconds = None if timeout is None else check_timeout(timeout)
+    found = begin(slot, test, seconds, immediate=immediate)
+    if type(found) is Waiter:
+        # `park()`, written out: each coroutine on the way makes it longer.
+        try:
+            found.port.add(found, seconds)
+            await found.future
+        except BaseException:
+            found.port.abandon(found)
+            raise
+        found.port.discard(found)
+        if found.error is not None or found.cell is None:
+            found = outcome(found, slot, test, seconds)
+        else:
+            found = found.cell
+    return found if gives_cell else found[VALUE]
+
+
+def begin(slot: Slot, test: Test, seconds: float | None, *, immediate: bool) -> Any:
+    """
+    Look whether a wait is over at once; give the cell that ends it, or what is to be slept on.
+
+    Raises:
+        WaitTimeoutError: It is not, and *seconds* are none.
+        StoreClosedError: It is not, and the store was closed.
+        DerivationError, KeyRemovedError, UnreachableError: It never will be.
+    """
+    first = cell = slot._latest()
     found = begins(slot, cell, test, immediate=immediate)
     if not found and (cell[NEXT] is not None or slot._core.closed):
-        cell, found = look(slot, cell, test, cell, since)
-    if not found and (seconds is None or seconds > 0):
+        cell, found = look(slot, cell, test, first, first[REVISION])
+    if found:
+        return cell
+    if seconds is None or seconds > 0:
         target = test.target if isinstance(test, EqualTo) else UNSET
         loop = asyncio.get_running_loop()
         waiter = Waiter(loop, cell, None if test is ANYTHING else test, target)
-        # `park()`, written out: each coroutine on the way makes it longer.
-        port = loop_mailbox(slot._core, loop).port(slot, cell)
-        try:
-            port.add(waiter, cell, seconds)
-            # No frame that sleeps may hold a cell: it would keep all that follows.
-            del cell, trail
-            await waiter.future
-        finally:
-            port.discard(waiter)
-        if waiter.cell is not None and waiter.error is None:
-            return waiter.cell if gives_cell else waiter.cell[VALUE]
-        # Others of the port may be shown yet what was there before this one began.
-        cell, trail = walk_to(port.seen, since), port.trail()
-        del port
+        waiter.port = loop_mailbox(slot._core, loop).port(slot, cell)
+        return waiter
+    seen = transitions_between(slot, first, cell, first[REVISION])
+    try:
+        raise timed_out(slot, (cell[VALUE], cell[REVISION]), test, 0.0, seen)
+    finally:
+        # Whoever keeps the error keeps this frame, but shall not keep all that follows.
+        del first, cell
+
+
+def outcome(waiter: Waiter, slot: Slot, test: Test, seconds: float | None) -> Cell:
+    """
+    Give the cell that ended a wait, which was woken.
+
+    Raises:
+        WaitTimeoutError: *seconds* have passed.
+        StoreClosedError: The store was closed.
+        BaseException: *test* raised it.
+    """
+    cell = waiter.cell
+    if cell is not None and waiter.error is None:
+        return cell
+    # Others of the port may be shown yet what was there before this one began.
+    since = waiter.since
+    cell, trail = walk_to(waiter.port.seen, since), waiter.port.trail()
+    try:
         if waiter.error is not None:
-            try:
-                raise error_of(waiter, slot, test, trail)
-            finally:
-                # The traceback holds this frame; the frame shall hold no error, and no cell.
-                waiter.cell = waiter.error = None
-                del cell, trail
+            raise error_of(waiter, slot, test, trail)
         # Neither a match nor an error: the time is up, or the store closed. Either may be followed
         # by more before this task gets to run; what is derived has that computed now.
         slot._latest()
         cell, found = look(slot, cell, test, trail, since)
-    if found:
-        return cell if gives_cell else cell[VALUE]
-    try:
+        if found:
+            return cell
         seen = transitions_between(slot, trail, cell, since)
         raise timed_out(slot, (cell[VALUE], cell[REVISION]), test, seconds or 0.0, seen)
     finally:
-        # Whoever keeps the error keeps this frame, but shall not keep all that follows.
-        del cell, trail
+        # The traceback holds this frame, and that of the caller: neither shall hold an error, or a
+        # cell.
+        waiter.cell = waiter.error = None
+        del waiter.port, cell, trail
 
 
 def error_of(waiter: Waiter, slot: Slot, test: Test, trail: Cell) -> BaseException:
@@ -373,6 +405,7 @@ async def doze(
     ports = slot._core.listen(slot).ports
     token = object()
     timer = None
+    waiter.cell = None
     try:
         ports[token] = Bell(slot, loop_mailbox(slot._core, loop), waiter)
         # Looked at once more: from now on a setter finds the bell.
@@ -388,17 +421,18 @@ async def doze(
             timer.cancel()
 
 
-async def park(slot: Slot, cell: Cell, waiter: Waiter, seconds: float | None) -> LoopPort:
+async def park(slot: Slot, waiter: Waiter, seconds: float | None) -> None:
     """
-    Sleep until *waiter*, which has looked at every cell up to *cell*, is woken.
+    Sleep until *waiter* is woken.
 
-    Gives the port, which knows the last cell that was looked at on its behalf.
+    Its port knows the last cell that was looked at on its behalf.
     """
-    port = loop_mailbox(slot._core, asyncio.get_running_loop()).port(slot, cell)
+    core, loop = slot._core, waiter.future.get_loop()
+    waiter.port = loop_mailbox(core, loop).port(slot, cast("Cell", waiter.cell))
     try:
-        port.add(waiter, cell, seconds)
-        del cell
+        waiter.port.add(waiter, seconds)
         await waiter.future
-        return port
-    finally:
-        port.discard(waiter)
+    except BaseException:
+        waiter.port.abandon(waiter)
+        raise
+    waiter.port.discard(waiter)

@@ -28,6 +28,7 @@ PATIENCE: Final = 300
 
 
 SCHEDULES: Final = "races/test_schedules.py"
+CRASHES: Final = "races/test_crash_points.py"
 
 
 class Bug(NamedTuple):
@@ -118,7 +119,7 @@ BUGS: Final = (
     Bug(
         "a wait looks, then registers behind what came meanwhile",
         "_waits",
-        "        cell, found = look(slot, cell, test, cell, since)\n",
+        "        cell, found = look(slot, cell, test, first, first[REVISION])\n",
         "        cell = slot._latest()\n",
         ("test_waits.py", "test_hostile.py"),
     ),
@@ -138,7 +139,7 @@ BUGS: Final = (
         (f"{SCHEDULES}::test_no_wake_up_of_a_blocked_thread_is_lost",),
     ),
     Bug(
-        "a port is shown its chain before it is armed",
+        "a port whose waits go on is not armed anew",
         "_mailbox",
         "            self._ports.pop(self._token, None)\n"
         "            self._token = object()\n"
@@ -147,10 +148,17 @@ BUGS: Final = (
         ("test_mailbox.py",),
     ),
     Bug(
+        "a port is not looked at once more when it is armed",
+        "_mailbox",
+        "            self._ports[self._token] = self\n            self._show_all()\n",
+        "            self._ports[self._token] = self\n",
+        ("test_mailbox.py",),
+    ),
+    Bug(
         "a wait is told of what it has seen itself",
         "_mailbox",
-        "            if waiter.since < revision:\n                try:",
-        "            if True:\n                try:",
+        "            if some_began_later and waiter.since >= revision:\n                continue\n",
+        "",
         ("test_mailbox.py",),
     ),
     # Callbacks: promises P6 and P7.
@@ -213,8 +221,22 @@ BUGS: Final = (
     Bug(
         "a wait that ended stays registered",
         "_waits",
-        "        finally:\n            port.discard(waiter)\n        if waiter.cell",
-        "        finally:\n            pass\n        if waiter.cell",
+        "            raise\n        found.port.discard(found)\n",
+        "            raise\n",
+        ("test_waits.py",),
+    ),
+    Bug(
+        "a wait that was cancelled stays registered",
+        "_value_watcher",
+        "                        found.port.abandon(found)\n",
+        "",
+        ("test_waits.py",),
+    ),
+    Bug(
+        "a cancellation that is kept holds what comes later",
+        "_mailbox",
+        "        self.discard(waiter)\n        del waiter.port\n",
+        "        self.discard(waiter)\n",
         ("test_waits.py",),
     ),
     Bug(
@@ -234,9 +256,46 @@ BUGS: Final = (
     Bug(
         "a loop is woken from another thread as from its own",
         "_mailbox",
-        "    if running_loop() is loop and asyncio.current_task() is not None:\n",
-        "    if True:\n",
+        "        return asyncio.get_running_loop() is loop and "
+        "asyncio.current_task(loop) is not None\n",
+        "        return True\n",
         ("test_mailbox.py",),
+    ),
+    # Who goes on in the turn in which he is found.
+    Bug(
+        "those who are left after an interrupt are not seen to",
+        "_mailbox",
+        "            if (self.dirty or self.due) and not self.is_scheduled:\n",
+        "            if self.dirty and not self.is_scheduled:\n",
+        ("test_stepping.py",),
+    ),
+    Bug(
+        "one that an interrupt kept from going on is left alone",
+        "_stepping",
+        "            _leave_to_the_loop(future, callback, context)\n",
+        "            pass\n",
+        (f"{CRASHES}::test_whoever_is_to_go_on_does_so_after_an_interrupt",),
+    ),
+    Bug(
+        "one that goes on is called by the loop as well",
+        "_stepping",
+        "        future.remove_done_callback(callback)\n",
+        "",
+        ("test_stepping.py",),
+    ),
+    Bug(
+        "a cancellation that was interrupted is requested twice",
+        "_during",
+        "            if not self._has_cancelled:\n",
+        "            if True:\n",
+        ("test_during.py::test_an_interrupt_of_the_cancellation_cancels_but_once",),
+    ),
+    Bug(
+        "an error that a task ends with holds the task",
+        "_stepping",
+        "        del called, callback, context\n",
+        "        pass\n",
+        ("test_stepping.py",),
     ),
     # Bounded memory, honest loss: promise P9.
     Bug(
@@ -263,10 +322,10 @@ BUGS: Final = (
     Bug(
         "a cancelled read has taken its record",
         "_streams",
-        "                    self._in_a_row = 0\n"
         "                    await self._sleep(None)\n"
+        "                    item = self._take()\n"
         "            return",
-        "                    self._in_a_row = 0\n                    await self._sleep(None)\n"
+        "                    await self._sleep(None)\n"
         "                    item = self._take()\n                    await asyncio.sleep(0)\n"
         "            return",
         ("test_subscription.py", "test_tick_sweep.py"),
@@ -346,8 +405,8 @@ BUGS: Final = (
     Bug(
         "a loop does not come back to what it has left for later",
         "_mailbox",
-        "            if self.seen[NEXT] is not None:\n                self.notify()\n",
-        "            if self.seen[NEXT] is not None:\n                pass\n",
+        "        if self.seen[NEXT] is not None:\n            self.notify()\n",
+        "        if self.seen[NEXT] is not None:\n            pass\n",
         ("test_backlogs.py",),
     ),
     Bug(
@@ -360,8 +419,8 @@ BUGS: Final = (
     Bug(
         "a wait whose time is up looks at what came before it began",
         "_waits",
-        "cell, trail = walk_to(port.seen, since), port.trail()",
-        "cell, trail = port.seen, port.trail()",
+        "cell, trail = walk_to(waiter.port.seen, since), waiter.port.trail()",
+        "cell, trail = waiter.port.seen, waiter.port.trail()",
         ("test_backlogs.py",),
     ),
     Bug(

@@ -27,6 +27,7 @@ from statestore import (
     ValueWatcher,
     WaitTimeoutError,
 )
+from statestore._during import Guard
 from statestore.testing import StepLoop, assert_no_trace, inside
 from support.loops import MODES, make_loop
 
@@ -558,6 +559,44 @@ def test_a_child_that_fails_while_it_is_cancelled_is_told(loop: StepLoop, app: A
     loop.settle()
 
     assert 0 == task.result()
+
+
+def test_an_interrupt_of_the_cancellation_cancels_but_once(
+    loop: StepLoop, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lands when the task was cancelled, and not noted yet why: that is done later (P104)."""
+    let_go = Guard._let_go
+
+    def interrupted(guard: Guard) -> None:
+        monkeypatch.setattr(Guard, "_let_go", let_go)
+        raise KeyboardInterrupt
+
+    async def main() -> tuple[Any, int]:
+        current = asyncio.current_task()
+        assert current is not None
+        async with app.state.during("start") as scope:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                # Long enough for it to be called once more.
+                for _ in range(3):
+                    await asyncio.sleep(0)
+        return scope.ended, current.cancelling()
+
+    task = start(loop, main())
+    monkeypatch.setattr(Guard, "_let_go", interrupted)
+    app.state.value = "away"
+    # In debug mode the loop calls it, and loses the call.
+    if loop.get_debug():
+        loop.step()
+        monkeypatch.undo()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            loop.step()
+    loop.settle()
+
+    ended, requests = task.result()
+    assert ("start", "away", 0) == (ended.old, ended.new, requests)
 
 
 def test_equal_values_are_one_state(loop: StepLoop) -> None:

@@ -395,6 +395,8 @@ def test_who_was_woken_waits_no_more(app: App, loop: StepLoop) -> None:
 
 def test_whose_wait_was_ended_waits_no_more(app: App, loop: StepLoop) -> None:
     """The end of the store wakes all; that their tasks have not run makes no difference."""
+    # In which the loop is to call each of them.
+    loop.set_debug(True)
     start(loop, app.n.wait_for(1), "t").add_done_callback(
         lambda task: task.cancelled() or task.exception()
     )

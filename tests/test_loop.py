@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from statestore import ValueWatcher
 from statestore.testing import StepLoop, Stuck
 
 EAGER = sys.version_info >= (3, 12)
@@ -75,6 +76,30 @@ def _order_with(seed: int) -> list[int]:
             loop.call_soon(seen.append, number)
         loop.settle()
     return seen
+
+
+def _woken_with(seed: int | None) -> list[int]:
+    """Give the order in which tasks go on that one commit wakes."""
+    order: list[int] = []
+    state = ValueWatcher(0)
+
+    async def wait(number: int) -> None:
+        await state.wait_for(1)
+        order.append(number)
+
+    with StepLoop(seed) as loop:
+        for number in range(4):
+            loop.create_task(wait(number))
+        loop.settle()
+        state.value = 1
+        loop.settle()
+    return order
+
+
+def test_a_seed_orders_those_that_one_commit_wakes() -> None:
+    """Without one they go on as they came; with one in any order."""
+    assert [0, 1, 2, 3] == _woken_with(None)
+    assert len({tuple(_woken_with(seed)) for seed in range(20)}) > 1
 
 
 def test_a_seed_determines_the_order() -> None:

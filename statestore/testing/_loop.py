@@ -40,9 +40,13 @@ class StepLoop(asyncio.BaseEventLoop):
     waiting for a thread. Leaving its `with` block cancels the tasks that are left, lets them end,
     and closes the loop; `close()` closes it and drops them, as asyncio does.
 
+    All tasks that one commit wakes go on in one callback, unless the loop is in debug mode
+    (`set_debug(True)`): then each has one of its own.
+
     Args:
         seed: None for the order of asyncio, first come, first served. Else the next callback is
-            chosen at random among those that are ready, in an order that this number determines.
+            chosen at random among those that are ready, in an order that this number determines,
+            and the loop is in debug mode, so that there are more orders.
 
     Attributes:
         failures: What the loop was told of through its exception handler, as text: among others
@@ -70,6 +74,8 @@ class StepLoop(asyncio.BaseEventLoop):
         self._now = 0.0
         # Seeded, not secret.
         self._random = None if seed is None else random.Random(seed)  # noqa: S311
+        if seed is not None:
+            self.set_debug(True)
         self.failures = []
         self.set_exception_handler(_note)
 

@@ -78,7 +78,7 @@ async def _settle(core: Core, loop: asyncio.AbstractEventLoop) -> None:
 def _is_quiet(core: Core, loop: asyncio.AbstractEventLoop) -> bool:
     reference = core.mailboxes.get(id(loop))
     mailbox = None if reference is None else reference()
-    if mailbox is not None and mailbox.is_of(loop) and mailbox._dirty:
+    if mailbox is not None and mailbox.is_of(loop) and mailbox.dirty:
         return False
     if isinstance(loop, StepLoop) and len(loop.ready()) > _others_in_here(loop):
         return False

@@ -125,9 +125,9 @@ def _in_mailboxes(core: Core) -> list[str]:
     found: list[str] = []
     references = core.mailboxes.copy().values()
     for mailbox in [mailbox for reference in references if (mailbox := reference()) is not None]:
-        found += [f"tasks that wait for {slot._name}" for slot in mailbox._ports.copy()]
+        found += [f"tasks that wait for {slot._name}" for slot in mailbox.ports.copy()]
         # A loop that was closed before it got to tell somebody never will.
         if not mailbox.loop.is_closed():
-            found += [f"{_told(port)}, not told yet" for port in mailbox._dirty.copy()]
+            found += [f"{_told(port)}, not told yet" for port in mailbox.dirty.copy()]
         found += [f"claims that stand in line for {key!r}" for key in mailbox.lines.copy()]
     return found

@@ -346,11 +346,72 @@ def test_an_interrupted_wake_up_loses_nothing(*, listened: bool) -> None:
     """P104: an exception that lands while waits are shown what is new has it shown again."""
     make = functools.partial(World, listened=listened)
     for world, error in each_point(make, do_drain, lambda _: interrupt, everywhere=False):
-        *_, frame = (frame for frame, _ in traceback.walk_tb(error.__traceback__) if is_ours(frame))
-        if frame.f_code.co_name == "_drain":
-            # It landed before the first line of what the loop called: there the loop lost it.
-            continue
-        world.check()
+        if not _is_lost(error):
+            world.check()
+
+
+def _is_lost(error: Any) -> bool:
+    """Tell whether it landed before the first line of what the loop called: there that is lost."""
+    *_, (frame, line) = (at for at in traceback.walk_tb(error.__traceback__) if is_ours(at[0]))
+    return frame.f_code.co_name == "_drain" and line == frame.f_code.co_firstlineno
+
+
+class Herd:
+    """Tasks that one commit wakes: waits, reads, and a block of work."""
+
+    def __init__(self) -> None:
+        self.app = App()
+        self.loop = StepLoop()
+        self.stack = ExitStack()
+        sub = self.stack.enter_context(self.app.left.subscribe())
+        waits: list[Any] = [
+            self.app.left.wait_for(LAST),
+            self.app.left.wait_until(lambda left: left == LAST),
+            self.app.left.wait_for_change(timeout=5),
+            anext(sub),
+            self._work(),
+            self.app.left.map(lambda left: -left).wait_for(-LAST),
+        ]
+        self.tasks = [self.loop.create_task(wait) for wait in waits]
+        self.loop.settle()
+
+    async def _work(self) -> None:
+        async with self.app.left.during(0):
+            await asyncio.Event().wait()
+
+    def check(self) -> None:
+        """All have gone on, be it with the interrupt."""
+        self.loop.settle()
+        assert [True] * 6 == [task.done() for task in self.tasks]
+        errors = [task.exception() for task in self.tasks if not task.cancelled()]
+        assert len(errors) >= 5
+        assert sum(isinstance(error, CUTS) for error in errors if error is not None) <= 1
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self.stack.close()
+        self.loop.__exit__(None, None, None)
+        for task in self.tasks:
+            if not task.cancelled():
+                task.exception()
+
+
+def woken() -> Herd:
+    """Give a herd that was woken, and the loop has not looked."""
+    herd = Herd()
+    herd.app.left.value = LAST
+    return herd
+
+
+# In what is called when an object dies, an interrupt goes no further.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_whoever_is_to_go_on_does_so_after_an_interrupt() -> None:
+    """P104: wherever it lands between finding those to wake and running the last of them."""
+    for herd, error in each_point(
+        woken, lambda herd: herd.loop.settle(), lambda _: interrupt, everywhere=False
+    ):
+        if error is None or not _is_lost(error):
+            herd.check()
 
 
 # --- What comes in between
