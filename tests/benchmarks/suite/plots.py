@@ -19,14 +19,17 @@ def draw(result: Result, path: Path) -> None:
     """
     try:
         figure = importlib.import_module("matplotlib.figure").Figure
+        context = importlib.import_module("matplotlib").rc_context
     except ModuleNotFoundError as error:
         msg = "plots need matplotlib: install the extra 'plots'"
         raise ModuleNotFoundError(msg, name=error.name) from error
     rows = [row for row in result["rows"] if LIMIT in row["figures"] and row["curve"] is None]
-    if rows:
-        draw_ratios(figure, rows, result, path)
-    if curves := curves_of(result):
-        draw_growth(figure, curves, path.with_stem(f"{path.stem}-growth"))
+    # Letters as text, which is a tenth of their outlines.
+    with context({"svg.fonttype": "none"}):
+        if rows:
+            draw_ratios(figure, rows, result, path)
+        if curves := curves_of(result):
+            draw_growth(figure, curves, path.with_stem(f"{path.stem}-growth"))
 
 
 def draw_ratios(figure: Any, rows: list[dict[str, Any]], result: Result, path: Path) -> None:
@@ -68,6 +71,7 @@ def draw_growth(figure: Any, curves: dict[str, list[dict[str, Any]]], path: Path
             medians = [row["figures"][contender]["median"] / 1_000 for row in rows]
             axes.plot([row["x"] for row in rows], medians, "o-", label=contender)
         axes.set(xscale="log", yscale="log", title=name, ylabel="µs each")
+        axes.minorticks_off()
         axes.title.set_fontsize(9)
         low, high = axes.get_ylim()
         # A decade at least, so that noise does not look like growth.
