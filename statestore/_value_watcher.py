@@ -183,8 +183,8 @@ class ValueWatcher(Slot, Watcher[T], Generic[T]):
         """
         Set the value; give the cell of the old one, behind which the new one is linked.
 
-        This is `_change()` written out for the common case: nothing is left to be applied, the
-        listeners look for themselves, and nobody else commits meanwhile.
+        This is `_change()` written out for the common cases: nothing is left to be applied, nobody
+        has the right of way or commits meanwhile, and most often the listeners look for themselves.
         """
         core = self._core
         revision, box = core.head
@@ -198,18 +198,13 @@ class ValueWatcher(Slot, Watcher[T], Generic[T]):
                 if new is old or (type(old) is kind and (new == old) is True):
                     return None
                 listeners = self._listeners
-                if core.attention or (
-                    listeners is not None
-                    and (listeners.callbacks or listeners.groups or listeners.family)
+                if not (
+                    core.attention
+                    or (
+                        listeners is not None
+                        and (listeners.callbacks or listeners.groups or listeners.family)
+                    )
                 ):
-                    if not core.turns:
-                        entry = core.entry(revision + 1, ((self, cell, new),))
-                        box.append(entry)
-                        if box[0] is entry:
-                            core.apply(entry)
-                            core.run_callbacks()
-                            return cell
-                else:
                     revision += 1
                     after = [new, revision, None]
                     following: list[Entry] = []
@@ -221,6 +216,13 @@ class ValueWatcher(Slot, Watcher[T], Generic[T]):
                         if listeners is not None and (listeners.ports or listeners.rings):
                             listeners.notify()
                         core.head = (revision, following)
+                        return cell
+                elif not core.turns:
+                    entry = core.entry(revision + 1, ((self, cell, new),))
+                    box.append(entry)
+                    if box[0] is entry:
+                        core.apply(entry)
+                        core.run_callbacks()
                         return cell
         # No lambda: a captured variable is slower, and this function is the hot one.
         return self._change(partial(_decided, (new,))) or None

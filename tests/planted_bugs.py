@@ -60,22 +60,22 @@ BUGS: Final = (
     Bug(
         "a set that is followed believes that it won",
         "_value_watcher",
-        "                        if box[0] is entry:\n                            core.apply(",
-        "                        if True:\n                            core.apply(",
+        "                    if box[0] is entry:\n                        core.apply(",
+        "                    if True:\n                        core.apply(",
         (f"{SCHEDULES}::test_a_set_that_is_followed_loses_nothing",),
     ),
     Bug(
         "a set that is followed overtakes who has the right of way",
         "_value_watcher",
-        "                    if not core.turns:\n",
-        "                    if True:\n",
+        "                elif not core.turns:\n",
+        "                else:\n",
         ("test_core.py", "test_watcher.py"),
     ),
     Bug(
         "the short way ignores who follows all keys",
         "_value_watcher",
-        "                if core.attention or (\n",
-        "                if (\n",
+        "                    core.attention\n                    or (",
+        "                    (",
         ("test_commits.py",),
     ),
     Bug(
