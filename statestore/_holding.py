@@ -145,7 +145,7 @@ async def wait_held(slot: Slot, hold: Hold, *, immediate: bool, timeout: float |
                 seen = transitions_between(slot, trail, cell, since)
                 raise _end_of_wait(slot, hold, at, seen, seconds=None if ended else seconds)
             finally:
-                # As in `outcome()`.
+                # As in `last_look()`.
                 del cell, trail
         now = loop.time()
         hold.seen(now)
@@ -154,7 +154,7 @@ async def wait_held(slot: Slot, hold: Hold, *, immediate: bool, timeout: float |
         # No frame that sleeps may hold a cell.
         del cell, trail
         await park(slot, waiter, None if left == math.inf else left)
-        # As in `outcome()`.
+        # As in `last_look()`.
         cell, trail = walk_to(waiter.port.seen, waiter.since), waiter.port.trail()
         if waiter.error is not None:
             try:
@@ -193,7 +193,7 @@ def wait_held_blocking(slot: Slot, hold: Hold, *, immediate: bool, seconds: floa
                 seen = transitions_between(slot, trail, cell, since)
                 raise _end_of_wait(slot, hold, at, seen, seconds=None if ended else seconds)
             finally:
-                # As in `outcome()`.
+                # As in `last_look()`.
                 del cell, trail
         now = time.monotonic()
         hold.seen(now)

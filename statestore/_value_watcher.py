@@ -21,7 +21,7 @@ from statestore._reach import reaching
 from statestore._records import CallbackFailure, Removed, Transition, make_transition
 from statestore._text import shorten
 from statestore._values import check_immutable, is_same
-from statestore._waits import begin, check_timeout, outcome, wait
+from statestore._waits import begin, check_timeout, last_look, wait
 from statestore._watcher import BlockingWatcher, Watcher
 from statestore.errors import StateStoreError
 
@@ -130,7 +130,7 @@ class ValueWatcher(Slot, Watcher[T], Generic[T]):
                         raise
                     found.port.discard(found)
                     if found.error is not None or found.cell is None:
-                        found = outcome(found, self, test, seconds)
+                        found = last_look(found, self, test, seconds)
                     else:
                         found = found.cell
                 matched: T = found[VALUE]

@@ -318,7 +318,7 @@ async def wait(
             raise
         found.port.discard(found)
         if found.error is not None or found.cell is None:
-            found = outcome(found, slot, test, seconds)
+            found = last_look(found, slot, test, seconds)
         else:
             found = found.cell
     return found if gives_cell else found[VALUE]
@@ -353,18 +353,15 @@ def begin(slot: Slot, test: Test, seconds: float | None, *, immediate: bool) -> 
         del first, cell
 
 
-def outcome(waiter: Waiter, slot: Slot, test: Test, seconds: float | None) -> Cell:
+def last_look(waiter: Waiter, slot: Slot, test: Test, seconds: float | None) -> Cell:
     """
-    Give the cell that ended a wait, which was woken.
+    Give the cell that ends a wait, which was woken, but not by a match: there may be one by now.
 
     Raises:
         WaitTimeoutError: *seconds* have passed.
         StoreClosedError: The store was closed.
         BaseException: *test* raised it.
     """
-    cell = waiter.cell
-    if cell is not None and waiter.error is None:
-        return cell
     # Others of the port may be shown yet what was there before this one began.
     since = waiter.since
     cell, trail = walk_to(waiter.port.seen, since), waiter.port.trail()
