@@ -231,13 +231,15 @@ class LoopPort:
 
     def drain(self) -> None:
         """Show every new transition to those who wait, and wake those whose wait is over."""
-        # It is not armed before anybody is known to wait on. Then it is looked at once more.
+        # It is not armed before anybody is known to wait on.
         if (self._tests or self._targets) and not self._show_all():
             # A new token: a setter that is still notifying this port removes the old one.
             self._ports.pop(self._token, None)
             self._token = object()
             self._ports[self._token] = self
-            self._show_all()
+            # Once more: who came in between has found nobody to notify.
+            if self.seen[NEXT] is not None or self._slot._core.closed:
+                self._show_all()
 
     def _show_all(self) -> bool:
         """Show what is new, or a share of it; tell whether there is no need to be armed."""

@@ -431,12 +431,16 @@ class AsyncStream(Stream[R_co]):
             self._in_a_row += 1
             if self._in_a_row > YIELD_EVERY:
                 await self._pause()
-            ended = self._is_ended(SHARE)
             left = deadline - loop.time()
             if left <= 0 and last is None:
                 last = self._slot._latest()[REVISION]
+            ended = False
             try:
                 item = self._take() if self._is_before(last) else None
+                if item is None:
+                    # Only now: it has a share of what is derived computed.
+                    ended = self._is_ended(SHARE)
+                    item = self._take() if self._is_before(last) else None
             except (DerivationError, KeyRemovedError) as error:
                 raise self._ended_by(error, test, (first, second, third)) from error.__cause__
             if item is not None:

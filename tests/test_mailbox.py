@@ -18,7 +18,14 @@ from typing import Any, Final, NamedTuple, TypeVar
 import pytest
 import structlog.testing
 
-from statestore import Key, Store, SubscriptionError, ValueWatcher, WaitTimeoutError
+from statestore import (
+    Key,
+    Store,
+    StoreClosedError,
+    SubscriptionError,
+    ValueWatcher,
+    WaitTimeoutError,
+)
 from statestore._mailbox import LoopPort
 from statestore.testing import BrokenLoop, StepLoop, assert_no_trace, in_thread, traces_of
 
@@ -249,19 +256,21 @@ class ActingDict(dict[Any, Any]):
         return found
 
 
-def test_a_commit_between_looking_and_arming_is_seen() -> None:
-    """One that comes when all was shown, and the port is not armed yet, is shown too (P027)."""
+@pytest.mark.parametrize("event", ["set", "close"])
+def test_what_comes_between_looking_and_arming_is_seen(event: str) -> None:
+    """A commit or the end, when all was shown and the port is not armed yet, is seen (P027)."""
     app = App()
     app._core.listen(app.state).ports = ports = ActingDict()
     with StepLoop() as loop:
         task = loop.create_task(app.state.wait_for("goal"))
         loop.settle()
         app.state.value = "other"
-        ports.act = lambda: app.state.set("goal")
+        ports.act = app.close if event == "close" else lambda: app.state.set("goal")
         loop.settle()
 
         assert ports.act is None
-        assert "goal" == task.result()
+        assert task.done()
+        assert isinstance(task.exception(), StoreClosedError if event == "close" else type(None))
 
 
 def test_a_wait_is_asked_once_about_each_value() -> None:
