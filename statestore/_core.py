@@ -409,11 +409,9 @@ class Core:
             if before[VALUE] is ABSENT and slot._member is None:
                 self.names[slot._name] = slot
         told = entry[TOLD]
-        if told is None:
-            pass
-        elif isinstance(told, CallbackHandle):
+        if isinstance(told, CallbackHandle):
             told._since = entry[0]
-        else:
+        elif told is not None:
             self.attention[self.inline] = None
             self.inline.post(entry)
         for place in places:

@@ -161,6 +161,7 @@ class Guard:
         if cell is not None and waiter.error is None:
             name = self.slot._name
             self.ended = make_transition(name, self._end.value, cell[VALUE], cell[REVISION], 0)
+        # Last: what an interrupt cuts short before is done once more.
         self._is_over = True
         self._port = waiter.cell = waiter.error = None
 

@@ -498,7 +498,6 @@ class LoopMailbox:
                 self._drain_one(port)
                 # An error that a task ends with has this frame.
                 del port
-            del network
             due = self.due
             if self._loop.get_debug():
                 # It tells which of its callbacks are slow: each shall be one by itself then.

@@ -68,9 +68,6 @@ class Stream(Closable, ABC, Generic[R_co]):
 
     _warns: ClassVar[bool] = True
 
-    _is_bare: ClassVar[bool] = False
-    """Whether a record is nothing but the new value."""
-
     __slots__ = (
         "__weakref__",
         "_asked",
@@ -322,6 +319,9 @@ class Stream(Closable, ABC, Generic[R_co]):
 
 class AsyncStream(Stream[R_co]):
     """A stream that a task reads."""
+
+    _is_bare: ClassVar[bool] = False
+    """Whether a record is nothing but the new value."""
 
     __slots__ = ("_in_a_row", "_loop", "_quick")
 

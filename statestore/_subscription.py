@@ -110,7 +110,6 @@ class BlockingValues(BlockingStream[T_co]):
     __slots__ = ()
 
     _warns = False
-    _is_bare = True
 
     def _record(self, old: Any, new: Any, revision: int, missed: int) -> Any:  # noqa: ARG002 -- no more than the value
         return new

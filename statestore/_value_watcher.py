@@ -117,7 +117,7 @@ class ValueWatcher(Slot, Watcher[T], Generic[T]):
                 # No frame that sleeps may hold what is there now.
                 del now, after
             if self._lifecycle is None:
-                # `wait()`, written out: a coroutine less, which is a fifth of what it takes.
+                # `wait()`, written out: it would be one more coroutine for as long as it sleeps.
                 test = EqualTo(value)
                 seconds = None if timeout is None else check_timeout(timeout)
                 found = begin(self, test, seconds, immediate=immediate)

@@ -268,6 +268,48 @@ BUGS: Final = (
         "        return True\n",
         ("test_mailbox.py",),
     ),
+    Bug(
+        "a wait takes a value that was replaced for the newest",
+        "_value_watcher",
+        " and after is None and not self._core.head[BOX]:",
+        " and after is None:",
+        ("test_core.py",),
+    ),
+    Bug(
+        "a wait takes an old cell for the newest",
+        "_value_watcher",
+        " and after is None and not self._core.head[BOX]:",
+        " and not self._core.head[BOX]:",
+        ("test_core.py",),
+    ),
+    Bug(
+        "those for several values go on value by value",
+        "_mailbox",
+        "        return sorted(found, key=_order_of)\n",
+        "        return found\n",
+        ("test_waits.py",),
+    ),
+    Bug(
+        "a timeout that is kept holds what comes later",
+        "_waits",
+        "        del waiter.port, cell, trail\n",
+        "        del cell, trail\n",
+        ("test_waits.py",),
+    ),
+    Bug(
+        "two tasks read what was read quickly before",
+        "_streams",
+        "            self._in_use, self._quick = True, None\n",
+        "            pass\n",
+        ("test_subscription.py",),
+    ),
+    Bug(
+        "a function that is marked as asynchronous passes",
+        "_matching",
+        "        and not function.__dict__\n",
+        "",
+        ("test_waits.py",),
+    ),
     # Who goes on in the turn in which he is found.
     Bug(
         "those who are left after an interrupt are not seen to",

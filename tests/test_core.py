@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from statestore import ABSENT, Key, Store, StoreClosedError, ValueWatcher
+from statestore import ABSENT, Key, Store, StoreClosedError, ValueWatcher, WaitTimeoutError
 from statestore._callbacks import CallbackHandle
 from statestore._core import (
     BOX,
@@ -24,6 +24,7 @@ from statestore._core import (
     Listeners,
     Slot,
 )
+from statestore.testing import StepLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -251,6 +252,22 @@ class TestApply:
         made = app.left.set(3)
         assert made is not None
         assert (2, 3, 3) == (made.old, made.new, made.revision)
+
+    def test_what_is_left_to_be_applied_is_found_by_a_wait(self) -> None:
+        """A value that was replaced is not there any more, be the commit not applied yet."""
+        app = App()
+        commit_by_hand(app._core, (app.left, 1))
+        with StepLoop() as loop, pytest.raises(WaitTimeoutError):
+            loop.run(app.left.wait_for(0, timeout=0))
+
+    def test_late_and_cut_short_it_is_not_taken_for_the_newest_by_a_wait(self) -> None:
+        """The same where the old cell was noted once more."""
+        app = App()
+        late = behind(app._core, lambda: app.left.set(1))
+        app.left.value = 2
+        app.left._cell = late[-1]
+        with StepLoop() as loop, pytest.raises(WaitTimeoutError):
+            loop.run(app.left.wait_for(1, timeout=0))
 
     def test_late_it_does_not_undo_a_key(self) -> None:
         """The commit that added a key, applied late, leaves its newer value alone."""

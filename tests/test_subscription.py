@@ -816,6 +816,22 @@ async def test_the_repr_tells_kind_state_and_key() -> None:
 # -- cancellation and fairness ---------------------------------------------------------------------
 
 
+def test_a_second_reader_is_refused_after_quick_reads(loop: StepLoop) -> None:
+    """That a record could be taken at once lets nobody in while another task sleeps."""
+    state = ValueWatcher(0)
+    with state.subscribe() as sub:
+        state.value = 1
+        assert record(0, 1, 1) == loop.run(sub.__anext__())
+        first = loop.create_task(sub.__anext__())
+        loop.settle()
+        second = loop.create_task(sub.__anext__())
+        loop.settle()
+        assert isinstance(second.exception(), SubscriptionError)
+        state.value = 2
+        loop.settle()
+        assert record(1, 2, 2) == first.result()
+
+
 def test_a_cancelled_read_takes_nothing(loop: StepLoop) -> None:
     """A read that is cancelled while its record is there leaves it at the head. P001."""
     state = ValueWatcher(0)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import math
+import sys
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from decimal import Decimal
@@ -710,6 +712,59 @@ def test_a_predicate_error_is_no_cycle(state: ValueWatcher[Any]) -> None:
         assert task.done()
         assert 1 == len(made)
         assert made[0]() is None
+
+
+@each_timed
+def test_a_timeout_that_is_kept_holds_no_value(
+    loop: StepLoop, state: ValueWatcher[Any], way: Callable[..., Any]
+) -> None:
+    """Whoever keeps the error of a wait that timed out keeps none of the values that come later."""
+    task = start(loop, way(state, 5))
+    loop.advance(5)
+    error = task.exception()
+    state.value = Opaque(1)
+    value = weakref.ref(state.value)
+    state.value = "last"
+    gc.collect()
+
+    assert isinstance(error, WaitTimeoutError)
+    assert value() is None
+
+
+def test_a_value_that_equals_many_wakes_in_the_order_of_arrival(
+    loop: StepLoop, state: ValueWatcher[Any]
+) -> None:
+    """Those for any of several values that one value equals go on as they came (P099)."""
+    order: list[int] = []
+
+    class Everything:
+        __hash__ = None  # type: ignore[assignment] -- so that it is compared with each
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+    async def one(number: int, target: int) -> None:
+        await state.wait_for(target)
+        order.append(number)
+
+    for number, target in enumerate([7, 8, 7, 8]):
+        start(loop, one(number, target))
+    state.value = Everything()
+    loop.settle()
+
+    assert [0, 1, 2, 3] == order
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the mark came with Python 3.12")
+async def test_a_predicate_that_is_marked_as_asynchronous_is_refused() -> None:
+    """What the mark says counts, as it does for `inspect`."""
+
+    @inspect.markcoroutinefunction  # type: ignore[attr-defined,unused-ignore] -- not in 3.11
+    def marked(_value: object) -> Any:
+        raise AssertionError
+
+    with pytest.raises(TypeError, match="must be a plain function"):
+        await ValueWatcher(0).wait_until(marked)
 
 
 @pytest.mark.parametrize("way", WAYS)
