@@ -365,7 +365,8 @@ class Core:
     def run_callbacks(self) -> None:
         """Run the callbacks that commits have left to be run."""
         inline = self.inline
-        if inline in self.attention:
+        # Not `in self.attention`: whoever ends a round may take it out after a commit put it in.
+        if inline:
             try:
                 inline.run()
             finally:

@@ -310,6 +310,13 @@ BUGS: Final = (
         "",
         ("test_waits.py",),
     ),
+    Bug(
+        "calls are left when another round ends just then",
+        "_core",
+        "        if inline:\n            try:\n",
+        "        if inline in self.attention:\n            try:\n",
+        ("test_core.py",),
+    ),
     # Who goes on in the turn in which he is found.
     Bug(
         "those who are left after an interrupt are not seen to",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from statestore import ABSENT, Key, Store, StoreClosedError, ValueWatcher, WaitTimeoutError
-from statestore._callbacks import CallbackHandle
+from statestore._callbacks import CallbackHandle, InlineMailbox
 from statestore._core import (
     BOX,
     END,
@@ -252,6 +252,24 @@ class TestApply:
         made = app.left.set(3)
         assert made is not None
         assert (2, 3, 3) == (made.old, made.new, made.revision)
+
+    def test_calls_are_run_though_another_round_ends_just_then(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who ends a round found nothing left, and says so after this commit has left its calls."""
+        app = App()
+        told: list[int] = []
+        app.left.on_change(lambda _old, new: told.append(new))
+        post = InlineMailbox.post
+
+        def post_and_end_another(inline: InlineMailbox, entry: Entry) -> None:
+            post(inline, entry)
+            app._core.attention.pop(inline, None)
+
+        monkeypatch.setattr(InlineMailbox, "post", post_and_end_another)
+        app.left.value = 1
+
+        assert [1] == told
 
     def test_what_is_left_to_be_applied_is_found_by_a_wait(self) -> None:
         """A value that was replaced is not there any more, be the commit not applied yet."""
