@@ -277,7 +277,7 @@ def follow(
     except BaseException:
         release()
         raise
-    stream._at = ((), revision)
+    stream._stood = ((), revision)
     stream._followed = core.names.copy if not slots else {s._name: s for s in slots}.copy
     if maxlen is not None:
         # Once the queue has lost something, it cannot be told from what is kept any more.

@@ -472,8 +472,8 @@ class Core:
             made = group._noted(tuple(listed), reason)
             links += (group, group._tail(), [made, revision, None])
             if group._listeners is not None and group._listeners.callbacks:
-                told = group._listeners.callbacks.copy()
-                (first if group.is_journal else calls).extend((handle, (), made) for handle in told)
+                told = [(handle, (), made) for handle in group._listeners.callbacks.copy()]
+                (first if group.is_journal else calls).extend(told)
         if not (first or calls):
             return (revision, [], None, *links)
         # A log hears of a cycle, but is no part of it.

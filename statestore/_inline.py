@@ -114,7 +114,7 @@ class InlineNetwork(Network):
 
     def _tell_of(self, revision: int) -> None:
         self._hear(revision)
-        self._if_free(lambda: self._advance(revision))
+        self._if_free(self._advance, revision)
         try:
             self._deliver_all(revision)
         finally:

@@ -209,7 +209,7 @@ class LoopPort:
         if seconds is not None:
             waiter.deadline = waiter.began + seconds
             # What was committed before is looked at by the wait itself.
-            waiter.timer = self._mailbox.loop.call_at(waiter.deadline, waiter.wake)
+            waiter.timer = self._mailbox._loop.call_at(waiter.deadline, waiter.wake)
 
     def discard(self, waiter: Waiter) -> None:
         """Forget *waiter*, if it is still there; with the last one goes the port."""
@@ -263,7 +263,7 @@ class LoopPort:
             self.notify()
             return True
         if ended:
-            self._mailbox.due.extend(waiter.future for waiter in self.waiters())
+            self._mailbox.due += [waiter.future for waiter in self.waiters()]
         return ended
 
     def trail(self) -> Cell:

@@ -25,7 +25,7 @@ Rules that make it exact, whoever commits meanwhile:
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import Any, Final, TypeAlias, final
 
@@ -72,8 +72,9 @@ class Outlet(Slot):
         return self._tail()
 
     def _is_ended(self, share: int | None = None) -> bool:
-        # The end is looked at first: what was committed before it is computed then.
-        ended = super()._is_ended()
+        # The end is looked at first: what was committed before it is computed then. No `super()`,
+        # which a method that is declared for the twin does not have.
+        ended = Slot._is_ended(self)
         return self._network.advance(share) and ended
 
     def _has_after(self, cell: Cell) -> bool:
@@ -171,13 +172,13 @@ class Network:
         revision = self.core.settle()[0]
         if not self:
             return True
-        is_done = self._if_free(lambda: self._advance(revision, share))
+        is_done = self._if_free(self._advance, revision, share)
         return is_done and not (share is not None and self.dirty)
 
     def open(self, formula: Formula) -> Outlet:
         """Give the chain of *formula*, as of now."""
         opened: list[Outlet] = []
-        if self._if_free(lambda: opened.append(self._open(formula))):
+        if self._if_free(self._open, formula, opened):
             return opened[0]
         # From inside of a function that is being computed, or from another thread.
         return self._spare().open(formula)
@@ -212,14 +213,14 @@ class Network:
         """Give another network, for when this one is at work."""
         return Network(self.core)
 
-    def _if_free(self, work: Callable[[], object]) -> bool:
+    def _if_free(self, work: Callable[..., object], *arguments: Any) -> bool:
         token = object()
         right = self._right
         try:
             right.append(token)
             if right[0] is not token:
                 return False
-            work()
+            work(*arguments)
             return True
         finally:
             if right and right[0] is token:
@@ -249,11 +250,11 @@ class Network:
         # No loop in here: CPython does not guard all that belongs to one.
         try:
             inputs = self._arm(marked)
-            if share is not None:
-                revision = _within(share, inputs, revision)
             if len(inputs) == 1:
-                self._follow_one(inputs[0], revision)
+                self._follow_one(inputs[0], revision, share)
             else:
+                if share is not None:
+                    revision = _within(share, inputs, revision)
                 self._follow(sorted(self._steps(inputs, revision), key=_revision))
             self._is_broken = False
         except BaseException:
@@ -275,8 +276,9 @@ class Network:
                 inputs.append(source)
         return inputs
 
-    def _steps(self, inputs: Iterable[Input], revision: int) -> Iterator[Step]:
-        """Give what there is to take in, input by input."""
+    def _steps(self, inputs: Iterable[Input], revision: int) -> list[Step]:
+        """List what there is to take in, input by input."""
+        steps: list[Step] = []
         for source in inputs:
             cell = source.cell
             while (after := cell[NEXT]) is not None:
@@ -284,14 +286,17 @@ class Network:
                 if cell[REVISION] > revision:
                     self.dirty[source] = None
                     break
-                yield cell[REVISION], source, cell
+                steps.append((cell[REVISION], source, cell))
+        return steps
 
-    def _follow_one(self, source: Input, revision: int) -> None:
+    def _follow_one(self, source: Input, revision: int, share: int | None) -> None:
         """Take in what there is in one input: `_follow()`, without the order of several."""
+        left = -1 if share is None else share
         while (cell := source.cell[NEXT]) is not None:
-            if cell[REVISION] > revision:
+            if cell[REVISION] > revision or not left:
                 self.dirty[source] = None
                 break
+            left -= 1
             self.revision = cell[REVISION]
             source.move_to(cell)
             self._compute(source.plan)
@@ -370,17 +375,16 @@ class Network:
                 self._compute([node])
         self._is_broken = False
 
-    def _open(self, formula: Formula) -> Outlet:
+    def _open(self, formula: Formula, opened: list[Outlet]) -> None:
         self._put_in_order()
         try:
-            outlet = self._outlet(self._build(formula))
+            opened.append(self._outlet(self._build(formula)))
             self._is_broken = False
         except BaseException:
             # Among others, nodes that nobody listens to yet.
             self._is_broken = True
             self._graph.mend()
             raise
-        return outlet
 
     def _build(self, formula: Formula) -> Node:
         """Give the node of *formula*; make it, and those that it needs, if it is not there."""

@@ -8,7 +8,7 @@ value; who depends on it is told of each transition, and computes when the netwo
 from __future__ import annotations
 
 import weakref
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, Final, cast, final
 
@@ -116,7 +116,7 @@ class FeedInput(Input):
         self._hold.end()
 
 
-class Node(Origin, ABC):
+class Node(Origin):
     """One formula, computed in a network."""
 
     __slots__ = ("depth", "formula", "is_compared", "outlet", "sources", "stale")
@@ -322,7 +322,8 @@ class MembersNode(Node):
         members, source = (cast("Input", source) for source in self.sources)
         revision = max(members.revision, source.revision)
         cells = cast("Feed", source.slot).cells_at(members.cell, source.cell, revision)
-        self._looked_at = max([revision, *(cell[REVISION] for cell in cells.values())])
+        newest = max([cell[REVISION] for cell in cells.values()], default=revision)
+        self._looked_at = max(revision, newest)
         self._begin({slot: cell[VALUE] for slot, cell in cells.items()})
 
     def _newest(self) -> int:

@@ -71,7 +71,6 @@ class Stream(Closable, ABC, Generic[R_co]):
     __slots__ = (
         "__weakref__",
         "_asked",
-        "_at",
         "_closed",
         "_epoch",
         "_first",
@@ -80,6 +79,7 @@ class Stream(Closable, ABC, Generic[R_co]):
         "_queue",
         "_release",
         "_slot",
+        "_stood",
     )
 
     def __init__(
@@ -95,8 +95,8 @@ class Stream(Closable, ABC, Generic[R_co]):
         self._slot = slot
         self._queue = queue
         value, revision, _ = cell
-        # The value and revision at which this subscription stands, or the very cell.
-        self._at: Sequence[Any] = (value, revision)
+        # The value and revision at which this subscription stood when one was last noted.
+        self._stood: tuple[Any, int] = (value, revision)
         self._first = Item(value, value, revision, 0) if initial else None
         self._epoch = slot._core.epoch
         self._in_use = False
@@ -124,6 +124,15 @@ class Stream(Closable, ABC, Generic[R_co]):
     @abstractmethod
     def _wake(self) -> None:
         """Let the parked reader see that the subscription was closed."""
+
+    @property
+    def _at(self) -> Sequence[Any]:
+        """The value and revision at which this subscription stands, or the very cell."""
+        # A quick read moves nothing but the queue.
+        stood, queue = self._stood, self._queue
+        if type(queue) is ChainQueue and queue.cell[REVISION] > stood[REVISION]:
+            return queue.cell
+        return stood
 
     def _standing(self) -> Any:
         """Give what the records taken so far have led to."""
@@ -187,8 +196,9 @@ class Stream(Closable, ABC, Generic[R_co]):
             self._queue.close()
             self._closed = True
             # Nothing is ever linked to this cell, so there is nothing to take or to hold.
-            self._at = (self._at[VALUE], self._at[REVISION])
-            self._queue = ChainQueue([None, self._at[REVISION], None])
+            value, revision, *_ = self._at
+            self._stood = (value, revision)
+            self._queue = ChainQueue([None, revision, None])
             slot, self._slot = self._slot, self._slot._retired()
             slot._leave()
             self._first = None
@@ -228,14 +238,14 @@ class Stream(Closable, ABC, Generic[R_co]):
         if isinstance(taken, Lag):
             raise self._lagged(taken)
         if taken is not None:
-            self._at = (taken.new, taken.revision)
+            self._stood = (taken.new, taken.revision)
             if type(taken.new) in NO_VALUE:
                 raise taken.new.again()
         return taken
 
     def _lagged(self, lag: Lag) -> LaggedError:
         for following in self._queue:
-            self._at = (following.old, lag.last_revision)
+            self._stood = (following.old, lag.last_revision)
             break
         msg = (
             f"the subscription to {self._slot._name} lost {lag.missed} of its records, "
@@ -353,17 +363,19 @@ class AsyncStream(Stream[R_co]):
         # The common case first: something is there and can be taken at once, so nobody can come in
         # between. All in one coroutine: each on the way makes it longer.
         is_quick = self._quick is get_running_loop()
-        if is_quick and self._in_a_row < YIELD_EVERY:
+        if is_quick and (in_a_row := self._in_a_row) < YIELD_EVERY:
             queue: Any = self._queue
-            after = queue.cell[NEXT]
-            if after is not None and type(after[VALUE]) not in NO_VALUE:
-                self._in_a_row += 1
-                before = self._at
-                queue.cell = self._at = after
-                if self._is_bare:
-                    value: R_co = after[VALUE]
-                    return value
-                return self._record(before[VALUE], after[VALUE], after[REVISION], 0)
+            before = queue.cell
+            after = before[NEXT]
+            if after is not None:
+                new = after[VALUE]
+                if type(new) not in NO_VALUE:
+                    self._in_a_row = in_a_row + 1
+                    queue.cell = after
+                    if self._is_bare:
+                        value: R_co = new
+                        return value
+                    return self._record(before[VALUE], new, after[REVISION], 0)
         if is_quick:
             self._in_use, self._quick = True, None
         else:

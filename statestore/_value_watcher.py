@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, final
 
 from statestore._blocking import refuse_on_loop
 from statestore._callbacks import CallbackHandle, InlineMailbox
 from statestore._claims import MISSED, Claim, claim, claim_blocking, identity_of
-from statestore._classes import PLAIN
-from statestore._core import BOX, NEXT, REVISION, ROUNDS, VALUE, Cell, Core, Entry, Slot
+from statestore._core import BOX, REVISION, VALUE, Cell, Core, Slot
 from statestore._fork import adopt
-from statestore._formulas import Source, good
+from statestore._formulas import Source
 from statestore._logging import make_reporter
 from statestore._mailbox import Test, Waiter
 from statestore._matching import EqualTo, Satisfying, refuse_async
 from statestore._reach import reaching
-from statestore._records import CallbackFailure, Removed, Transition, make_transition
+from statestore._records import CallbackFailure, Removed, Transition
+from statestore._settable import Settable, decided
 from statestore._text import shorten
-from statestore._values import check_immutable, is_same
+from statestore._values import check_immutable
 from statestore._waits import begin, check_timeout, last_look, wait
 from statestore._watcher import BlockingWatcher, Watcher
 from statestore.errors import StateStoreError
@@ -28,12 +27,8 @@ from statestore.errors import StateStoreError
 T = TypeVar("T")
 
 
-def _decided(decision: tuple[T], _old: object) -> tuple[T]:
-    return decision
-
-
 @final
-class ValueWatcher(Slot, Watcher[T], Generic[T]):
+class ValueWatcher(Settable, Watcher[T], Generic[T]):
     """
     A value that any thread may set and any task, thread or callback may wait for.
 
@@ -111,7 +106,7 @@ class ValueWatcher(Slot, Watcher[T], Generic[T]):
                 now, _, after = self._cell
                 # An object equals itself here; no code of the user's is called.
                 if now is value and after is None and not self._core.head[BOX]:
-                    if not (timeout is None or (type(timeout) is float and timeout >= 0)):
+                    if not (timeout is None or (type(timeout) is float and timeout >= 0.0)):
                         check_timeout(timeout)
                     return now
                 # No frame that sleeps may hold what is there now.
@@ -167,66 +162,6 @@ class ValueWatcher(Slot, Watcher[T], Generic[T]):
         """The name of the key."""
         return self._name
 
-    def _get(self) -> T:
-        if self._core.head[BOX]:
-            self._core.settle()
-        cell = self._cell
-        while (after := cell[NEXT]) is not None:
-            cell = after
-        value: Any = cell[VALUE]
-        if type(value) is Removed:
-            raise value.again()
-        found: T = value
-        return found
-
-    def _put(self, new: T) -> Cell | None:
-        """
-        Set the value; give the cell of the old one, behind which the new one is linked.
-
-        This is `_change()` written out for the common cases: nothing is left to be applied, nobody
-        has the right of way or commits meanwhile, and most often the listeners look for themselves.
-        """
-        core = self._core
-        revision, box = core.head
-        if not box:
-            kind = type(new)
-            if kind not in PLAIN and core.strict:
-                check_immutable(new, self._name, self._cell[VALUE])
-            old, _, after = cell = self._cell
-            if after is None and type(old) is not Removed:
-                # `is_same()`, written out.
-                if new is old or (type(old) is kind and (new == old) is True):
-                    return None
-                listeners = self._listeners
-                if not (
-                    core.attention
-                    or (
-                        listeners is not None
-                        and (listeners.callbacks or listeners.groups or listeners.family)
-                    )
-                ):
-                    revision += 1
-                    after = [new, revision, None]
-                    following: list[Entry] = []
-                    entry = (revision, following, None, self, cell, after)
-                    box.append(entry)
-                    if box[0] is entry:
-                        cell[NEXT] = self._cell = after
-                        listeners = self._listeners
-                        if listeners is not None and (listeners.ports or listeners.rings):
-                            listeners.notify()
-                        core.head = (revision, following)
-                        return cell
-                elif not core.turns:
-                    entry = core.entry(revision + 1, ((self, cell, new),))
-                    box.append(entry)
-                    if box[0] is entry:
-                        core.apply(entry)
-                        core.run_callbacks()
-                        return cell
-        # No lambda: a captured variable is slower, and this function is the hot one.
-        return self._change(partial(_decided, (new,))) or None
-
     if TYPE_CHECKING:
 
         @property
@@ -239,7 +174,9 @@ class ValueWatcher(Slot, Watcher[T], Generic[T]):
 
     else:
         # The functions themselves, as a property of two more would cost a fifth of a set.
-        value = property(_get, _put, doc="The current value. Never blocks; setting is `set()`.")
+        value = property(
+            Settable._get, Settable._put, doc="The current value. Never blocks; setting is `set()`."
+        )
 
     def set(self, new_value: T, *, reason: str | None = None) -> Transition[T] | None:
         """
@@ -261,7 +198,7 @@ class ValueWatcher(Slot, Watcher[T], Generic[T]):
         """
         if reason is None:
             return self._made(self._put(new_value))
-        return self._made(self._change(partial(_decided, (new_value,)), reason))
+        return self._made(self._change(partial(decided, (new_value,)), reason))
 
     def set_if(
         self, new_value: T, condition: Callable[[T], object], *, reason: str | None = None
@@ -406,49 +343,6 @@ class ValueWatcher(Slot, Watcher[T], Generic[T]):
             raise StateStoreError(msg)
         self._core.end()
 
-    def _change(
-        self, decide: Callable[[T], tuple[T] | None], reason: str | None = None
-    ) -> Cell | Literal[False] | None:
-        """
-        Change the value as *decide* says of the very value that is replaced.
-
-        Gives the cell of the old value, behind which the new one is linked; None if that would
-        have been the same; False if *decide* says no.
-        """
-        core = self._core
-        turn = None
-        try:
-            for rounds in itertools.count():
-                if rounds == ROUNDS:
-                    turn = core.take_turn()
-                head = core.settle_open()
-                cell = self._tail()
-                decision = decide(good(cell[VALUE]))
-                if decision is None:
-                    return False
-                (new,) = decision
-                if core.strict and type(new) not in PLAIN:
-                    check_immutable(new, self._name, cell[VALUE])
-                if is_same(cell[VALUE], new):
-                    return None
-                while self._tail() is cell:
-                    if self._lifecycle is not None:
-                        self._lifecycle.refuse_move(cell[VALUE], new, self._name, cell[REVISION])
-                    if core.publish(head, ((self, cell, new),), reason) is not None:
-                        core.run_callbacks()
-                        return cell
-                    head = core.settle_open()
-            raise AssertionError  # pragma: no cover -- count() has no end
-        finally:
-            if turn is not None:
-                core.end_turn(turn)
-
-    def _made(self, before: Cell | Literal[False] | None) -> Transition[T] | None:
-        if not before:
-            return None
-        value, revision, _ = before[NEXT]
-        return make_transition(self._name, before[VALUE], value, revision, 0)
-
     def __repr__(self) -> str:
         value, revision, _ = self._latest()
         if type(value) is Removed:
@@ -461,8 +355,8 @@ class Guarded(ValueWatcher[T]):  # type: ignore[misc]  # pyright: ignore -- fina
 
     __slots__ = ("_lifecycle",)
 
-    def _put(self, new: T) -> Cell | None:
-        return self._change(partial(_decided, (new,))) or None
+    def _put(self, new: object) -> Cell | None:
+        return self._change(partial(decided, (new,))) or None
 
     # A property holds functions, so one of them is overridden by another property.
     value: Any = property(

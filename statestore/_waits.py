@@ -11,7 +11,7 @@ import asyncio
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Generic, TypeGuard, TypeVar, cast, overload
+from typing import Any, Final, Generic, TypeGuard, TypeVar, cast, overload
 
 from typing_extensions import TypeIs
 
@@ -34,6 +34,9 @@ from statestore.errors import UnreachableError
 S = TypeVar("S")
 T_co = TypeVar("T_co", covariant=True)
 
+LONGEST: Final = sys.float_info.max
+"""Seconds that a wait can be limited to; more is for ever."""
+
 
 def check_timeout(timeout: float | None) -> float | None:
     """
@@ -46,7 +49,7 @@ def check_timeout(timeout: float | None) -> float | None:
     if timeout is None:
         return None
     kind = type(timeout)
-    if (kind is float or kind is int) and 0 <= timeout <= sys.float_info.max:
+    if (kind is float or kind is int) and 0.0 <= timeout <= LONGEST:
         # The common case. NaN is not among it.
         return timeout
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
@@ -55,7 +58,7 @@ def check_timeout(timeout: float | None) -> float | None:
     if timeout != timeout:  # noqa: PLR0124 -- isnan() fails for an int that no float can hold
         msg = "timeout is NaN, which is no length of time; use None to wait for ever"
         raise ValueError(msg)
-    if timeout > sys.float_info.max:
+    if timeout > LONGEST:
         return None
     return float(max(timeout, 0))
 

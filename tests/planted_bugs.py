@@ -52,28 +52,28 @@ BUGS: Final = (
     ),
     Bug(
         "the short way of a set believes that it won",
-        "_value_watcher",
+        "_settable",
         "                    if box[0] is entry:\n                        cell[NEXT] = ",
         "                    if True:\n                        cell[NEXT] = ",
         (f"{SCHEDULES}::test_the_short_way_of_a_set_loses_nothing",),
     ),
     Bug(
         "a set that is followed believes that it won",
-        "_value_watcher",
+        "_settable",
         "                    if box[0] is entry:\n                        core.apply(",
         "                    if True:\n                        core.apply(",
         (f"{SCHEDULES}::test_a_set_that_is_followed_loses_nothing",),
     ),
     Bug(
         "a set that is followed overtakes who has the right of way",
-        "_value_watcher",
+        "_settable",
         "                elif not core.turns:\n",
         "                else:\n",
         ("test_core.py", "test_watcher.py"),
     ),
     Bug(
         "the short way ignores who follows all keys",
-        "_value_watcher",
+        "_settable",
         "                    core.attention\n                    or (",
         "                    (",
         ("test_commits.py",),
@@ -94,7 +94,7 @@ BUGS: Final = (
     ),
     Bug(
         "a late repetition sets a value back",
-        "_value_watcher",
+        "_settable",
         "        while (after := cell[NEXT]) is not None:\n"
         "            cell = after\n"
         "        value: Any = cell[VALUE]\n",
@@ -110,7 +110,7 @@ BUGS: Final = (
     ),
     Bug(
         "an update does not look whether its value was replaced",
-        "_value_watcher",
+        "_settable",
         "                while self._tail() is cell:\n",
         "                while True:\n",
         ("test_watcher.py", "test_core.py"),
@@ -444,11 +444,8 @@ BUGS: Final = (
     Bug(
         "a network of one key looks at more than is settled",
         "_network",
-        "            if cell[REVISION] > revision:\n"
-        "                self.dirty[source] = None\n"
-        "                break\n"
-        "            self.revision",
-        "            self.revision",
+        "            if cell[REVISION] > revision or not left:\n",
+        "            if not left:\n",
         ("test_network.py::test_what_is_committed_while_looking_is_left_for_later",),
     ),
     Bug(
@@ -463,6 +460,13 @@ BUGS: Final = (
         "_mailbox",
         "        if self.seen[NEXT] is not None:\n            self.notify()\n",
         "        if self.seen[NEXT] is not None:\n            pass\n",
+        ("test_backlogs.py",),
+    ),
+    Bug(
+        "all that is derived of one key is computed at once",
+        "_network",
+        "            if cell[REVISION] > revision or not left:\n",
+        "            if cell[REVISION] > revision:\n",
         ("test_backlogs.py",),
     ),
     Bug(
@@ -774,7 +778,7 @@ BUGS: Final = (
     ),
     Bug(
         "the short way of a set takes equal values of two types for the same",
-        "_value_watcher",
+        "_settable",
         "(type(old) is kind and (new == old) is True)",
         "((new == old) is True)",
         ("test_watcher.py",),
@@ -849,7 +853,7 @@ BUGS: Final = (
     # Legal moves: promise P16.
     Bug(
         "a move is judged against a value that is not replaced",
-        "_value_watcher",
+        "_settable",
         "                while self._tail() is cell:\n                    if self._lifecycle",
         "                if True:\n                    if self._lifecycle",
         ("test_lifecycle.py::TestMoves::test_judged_against_the_value_that_is_replaced",),
@@ -918,6 +922,27 @@ BUGS: Final = (
         "            if sleeper.identity in told:\n",
         "            if False:\n",
         ("test_watchdog.py",),
+    ),
+    Bug(
+        "a quick read leaves the place where it was",
+        "_streams",
+        "        if type(queue) is ChainQueue and queue.cell[REVISION] > stood[REVISION]:\n",
+        "        if False:\n",
+        ("test_subscription.py",),
+    ),
+    Bug(
+        "a bounded queue stands where it has pulled to",
+        "_streams",
+        "        if type(queue) is ChainQueue and queue.cell[REVISION] > stood[REVISION]:\n",
+        "        if queue.cell[REVISION] > stood[REVISION]:\n",
+        ("test_subscription.py", "test_commits.py"),
+    ),
+    Bug(
+        "a subscription to a store stands before its opening",
+        "_streams",
+        "        if type(queue) is ChainQueue and queue.cell[REVISION] > stood[REVISION]:\n",
+        "        if type(queue) is ChainQueue:\n",
+        ("test_commits.py",),
     ),
 )
 

@@ -874,6 +874,19 @@ def test_a_read_cancelled_while_it_yields_takes_nothing(loop: StepLoop) -> None:
         assert [YIELD_EVERY + 1] == [t.new for t in drain(sub)]
 
 
+async def test_a_wait_stands_where_iteration_has_read_to() -> None:
+    """It looks first at the value that was taken last, however that was read. P001."""
+    state = ValueWatcher(0)
+    with state.subscribe() as sub:
+        set_all(state, range(1, 5))
+        for value in range(1, 4):
+            assert value == (await anext(sub)).new
+            assert value == await sub.wait_for(value, timeout=0)
+        assert 4 == (await anext(sub)).new
+        sub.close()
+        assert 4 == sub._at[0]
+
+
 async def test_a_cancelled_reader_makes_room_for_another() -> None:
     """After a cancelled read the subscription can be read again."""
     state = ValueWatcher(0)

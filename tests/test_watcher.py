@@ -611,6 +611,15 @@ class TestImmutability:
 
         assert (None, 0) == (app.anything.value, app.revision)
 
+    def test_each_value_is_looked_into(self) -> None:
+        """That its class is known by now says nothing of what it holds."""
+        app = App()
+        app.anything.value = Point((1, 2))
+        with pytest.raises(MutableValueError, match=r"anything\.x\[1\]: list"):
+            app.anything.value = Point((1, [2]))
+
+        assert Point((1, 2)) == app.anything.value
+
     def test_alone_any_object_is_accepted(self) -> None:
         """A watcher that stands alone takes mutable values, as long as it is not told otherwise."""
         items = [1]
