@@ -10,6 +10,21 @@ import pytest
 from statestore._mailbox import ThreadPort
 from statestore.testing import StepLoop
 from support.loops import MODES, make_loop
+from support.twin import out_of_reach
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Iterator[None]:
+    """See `out_of_reach()`."""
+    with out_of_reach():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    """See `out_of_reach()`."""
+    with out_of_reach():
+        return (yield)
 
 
 @pytest.fixture(params=MODES)

@@ -14,6 +14,7 @@ import pytest
 
 import statestore
 from statestore import errors, testing
+from support.twin import IS_COMPILED
 
 API_PAGE = Path(__file__).parent.parent / "docs" / "api.md"
 
@@ -160,6 +161,8 @@ def test_every_field_of_a_record_is_documented(name: str) -> None:
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_every_parameter_is_annotated(function: typing.Any) -> None:
     """Every parameter and result of a public function has a type."""
+    if IS_COMPILED and not inspect.isfunction(function):
+        pytest.skip("Cython drops the annotations of what it gives types to")
     signature = inspect.signature(function)
     for parameter in list(signature.parameters.values()):
         if parameter.name not in ("self", "cls"):

@@ -19,8 +19,11 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Final, Protocol, TypeVar
 
+import pytest
+
 import statestore
 from statestore import StoreClosedError, testing
+from support.twin import IS_COMPILED
 
 PACKAGE: Final = os.path.dirname(statestore.__file__)  # noqa: PTH120 -- as code objects have it
 HELPERS: Final = os.path.dirname(testing.__file__)  # noqa: PTH120 -- see above
@@ -174,6 +177,8 @@ def each_point(
             if tracer.has_fired:
                 yield world, result
             else:
+                if IS_COMPILED and number == first:
+                    pytest.skip("what is compiled cannot be cut short")
                 assert number > first, "nothing was cut short at all"
                 break
         finally:

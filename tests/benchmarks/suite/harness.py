@@ -221,6 +221,7 @@ def environment(rounds: int) -> Result:
         "python": platform.python_version(),
         "system": sys.platform,
         "loop": "asyncio" if new_loop is None else new_loop.__module__,
+        "compiled": not str(importlib.import_module("statestore._core").__file__).endswith(".py"),
         "rounds": rounds,
         "versions": {name: version for name in PACKAGES if (version := version_of(name))},
     }

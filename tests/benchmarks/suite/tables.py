@@ -39,9 +39,14 @@ def heading(result: Result) -> str:
     around = result["environment"]
     versions = ", ".join(f"{name} {version}" for name, version in around["versions"].items())
     return (
-        f"Python {around['python']}, {around['system']}, {around['loop']}; "
+        f"Python {around['python']}, {around['system']}, {around['loop']}{twin_in(result)}; "
         f"medians of {around['rounds']} rounds\n{versions or 'no peers are installed'}"
     )
+
+
+def twin_in(result: Result) -> str:
+    """Say whether it is the compiled twin that was measured."""
+    return ", compiled" if result["environment"].get("compiled") else ""
 
 
 def amount(value: float, unit: str) -> str:
@@ -203,7 +208,10 @@ def quickest(ours: Best, peer: Best | None, gaps: Callable[[str], str]) -> tuple
 
 def side_by_side(results: Sequence[Result]) -> str:
     """Show ours as a multiple of the limit, or by itself where there is none, in each result."""
-    titles = [f"{each['environment']['python']}, {each['environment']['loop']}" for each in results]
+    titles = [
+        f"{each['environment']['python']}, {each['environment']['loop']}{twin_in(each)}"
+        for each in results
+    ]
     by_name = [{row["name"]: row for row in each["rows"]} for each in results]
     names = list(dict.fromkeys(name for rows in by_name for name in rows))
     lines = []

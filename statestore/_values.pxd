@@ -1,0 +1,1 @@
+# No class here has attributes to declare: compiling the functions is all.
