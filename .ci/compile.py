@@ -59,7 +59,7 @@ class CustomBuildHook(BuildHookInterface[Any]):
 def compile_all(package: Path, scratch: Path) -> list[Path]:
     """Compile the modules of *package* that have a `.pxd`, in *scratch*; give what was made."""
     from Cython.Build import cythonize  # noqa: PLC0415 -- these two are here if it is wanted
-    from setuptools import Distribution, Extension  # noqa: PLC0415
+    from setuptools import Distribution, Extension  # noqa: PLC0415 -- see above
 
     copy = scratch / package.name
     copy.mkdir()

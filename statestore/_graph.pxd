@@ -1,5 +1,5 @@
 cimport cython
-from statestore._nodes cimport Input, Node, Origin
+from statestore._nodes cimport Input, Origin
 
 
 cdef class Graph:

@@ -1,5 +1,5 @@
 cimport cython
-from statestore._core cimport Core, Slot
+from statestore._core cimport Slot
 from statestore._network cimport Network
 
 

@@ -1,7 +1,7 @@
 cimport cython
 from statestore._core cimport Core, Slot
 from statestore._graph cimport Graph
-from statestore._nodes cimport Input, Node, Origin
+from statestore._nodes cimport Input, Node
 
 
 cdef class Outlet(Slot):

@@ -1,5 +1,5 @@
 cimport cython
-from statestore._core cimport Core, Listeners, Slot
+from statestore._core cimport Slot
 
 
 cdef class Origin:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Literal
 
 from statestore._classes import PLAIN
@@ -16,10 +15,6 @@ from statestore._core import BOX, NEXT, REVISION, ROUNDS, VALUE, Cell, Entry, Sl
 from statestore._formulas import good
 from statestore._records import Removed, Transition, make_transition
 from statestore._values import check_immutable, is_same
-
-
-def decided(decision: tuple[Any], _old: object) -> tuple[Any]:
-    return decision
 
 
 class Settable(Slot):
@@ -83,8 +78,12 @@ class Settable(Slot):
                         core.apply(entry)
                         core.run_callbacks()
                         return cell
-        # No lambda: a captured variable is slower, and this function is the hot one.
-        return self._change(partial(decided, (new,))) or None
+        return self._change_to(new)
+
+    def _change_to(self, new: object, reason: str | None = None) -> Cell | None:
+        """Do as `_put()`, the long way."""
+        # Not in there: a captured variable is slower, and that function is the hot one.
+        return self._change(lambda _old: (new,), reason) or None
 
     def _change(
         self, decide: Callable[[Any], tuple[Any] | None], reason: str | None = None

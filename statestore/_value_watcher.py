@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, final
 
 from statestore._blocking import refuse_on_loop
@@ -17,7 +16,7 @@ from statestore._mailbox import Test, Waiter
 from statestore._matching import EqualTo, Satisfying, refuse_async
 from statestore._reach import reaching
 from statestore._records import CallbackFailure, Removed, Transition
-from statestore._settable import Settable, decided
+from statestore._settable import Settable
 from statestore._text import shorten
 from statestore._values import check_immutable
 from statestore._waits import begin, check_timeout, last_look, wait
@@ -198,7 +197,7 @@ class ValueWatcher(Settable, Watcher[T], Generic[T]):
         """
         if reason is None:
             return self._made(self._put(new_value))
-        return self._made(self._change(partial(decided, (new_value,)), reason))
+        return self._made(self._change_to(new_value, reason))
 
     def set_if(
         self, new_value: T, condition: Callable[[T], object], *, reason: str | None = None
@@ -356,7 +355,7 @@ class Guarded(ValueWatcher[T]):  # type: ignore[misc]  # pyright: ignore -- fina
     __slots__ = ("_lifecycle",)
 
     def _put(self, new: object) -> Cell | None:
-        return self._change(partial(decided, (new,))) or None
+        return self._change_to(new)
 
     # A property holds functions, so one of them is overridden by another property.
     value: Any = property(

@@ -17,7 +17,7 @@ IS_COMPILED: Final = not str(_core.__file__).endswith(".py")
 POINTER: Final = 8 if IS_COMPILED else 0
 """Bytes by which an object of a compiled class is larger: it points to its C functions."""
 
-_REFUSALS: Final = ("of immutable type 'statestore.", "Expected dict, got ")
+_REFUSALS: Final = ("of immutable type 'statestore.", "Expected dict, got ActingDict")
 
 
 @contextmanager
